@@ -1,0 +1,1 @@
+"""Data: the Dataset record, external ids, readers, preparation, splits and planted catalogues."""

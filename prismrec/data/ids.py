@@ -1,0 +1,56 @@
+"""External ids (any type) ↔ internal ids (0..n-1), mapped once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from prismrec.errors import PrismError
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """The external ids of users or items; the position of an id is its internal id.
+
+    ``external``: a polars Series of unique, non-null values of any type; ``what``: "user" or "item", for messages.
+    """
+
+    external: pl.Series
+    what: str = field(default="item")
+
+    def __len__(self) -> int:
+        return len(self.external)
+
+    @cached_property
+    def _lookup(self) -> pl.DataFrame:
+        return pl.DataFrame({"external": self.external, "internal": np.arange(len(self), dtype=np.int64)})
+
+    def encode(self, ids: Sequence[Any] | pl.Series | np.ndarray) -> np.ndarray:
+        """External ids → internal ids (int64). Text is read as the map's own type; an unknown id is an error."""
+        internal = self.find(ids)
+        if (internal < 0).any():
+            bad = np.flatnonzero(internal < 0)
+            first = pl.Series(ids)[int(bad[0])]
+            raise PrismError(
+                f"{self.what} {first!r} is not among the {len(self):,} known {self.what}s"
+                f"{f' (nor are {len(bad) - 1} others that you named)' if len(bad) > 1 else ''}; "
+                f"ids look like {self.external.head(3).to_list()}."
+            )
+        return internal
+
+    def find(self, ids: Sequence[Any] | pl.Series | np.ndarray) -> np.ndarray:
+        """Like ``encode``, with -1 for an id that is unknown."""
+        asked = pl.Series("external", ids)
+        if asked.dtype != self.external.dtype:
+            asked = asked.cast(self.external.dtype, strict=False)
+        joined = pl.DataFrame({"external": asked}).join(self._lookup, on="external", how="left", maintain_order="left")
+        return joined["internal"].fill_null(-1).to_numpy()
+
+    def decode(self, internal: np.ndarray) -> pl.Series:
+        """Internal ids (any integer array of one dimension) → external ids."""
+        return self.external.gather(np.asarray(internal, dtype=np.int64))

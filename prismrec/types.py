@@ -1,0 +1,123 @@
+"""The records that flow through PrismRec, and the one legend of shapes.
+
+======  =====================================================================
+``U``   number of users
+``I``   number of items
+``B``   rows of a batch
+``K``   negatives per row
+``d``   width of a representation; ``d_m`` of modality ``m``; ``r_m`` of its raw features
+``n``   rows of a partial table (the items that a batch touches)
+======  =====================================================================
+
+Ids of users and items are global (``0..U-1``, ``0..I-1``) everywhere outside :class:`Rows`; the
+mapping from ids to rows of a partial table is made once, there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ItemIds:
+    """The distinct items of a partial table, and where each of them stands.
+
+    ``ids`` (n,) is sorted and unique; ``position`` (I,) holds the row of each id (undefined for ids that are absent).
+    """
+
+    ids: Tensor
+    position: Tensor
+
+    @staticmethod
+    def of(items: Tensor, n_items: int) -> ItemIds:
+        """The distinct values of ``items`` (any shape, values in ``0..n_items-1``)."""
+        touched = torch.zeros(n_items, dtype=torch.bool, device=items.device)
+        touched[items.reshape(-1)] = True
+        ids = touched.nonzero().squeeze(1)
+        return ItemIds(ids, touched.cumsum(0) - 1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of which row i belongs to item i (``index`` is None) or to item ``index.ids[i]``.
+
+    ``values`` (n, d). ``at`` takes global ids, so that nobody else needs to know which case holds.
+    """
+
+    values: Tensor
+    index: ItemIds | None = None
+
+    def at(self, items: Tensor) -> Tensor:
+        """Rows of ``items`` (any shape of global ids) → (\\*shape, d)."""
+        rows = items if self.index is None else self.index.position[items]
+        return F.embedding(rows, self.values)
+
+    def with_values(self, values: Tensor) -> Rows:
+        """The same rows with other values (n, d')."""
+        return replace(self, values=values)
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.values.shape[-1]
+
+
+Feats = dict[str, Rows]
+"""modality → projected features of all items, or of the items that a batch touches."""
+
+Terms = dict[str, Tensor]
+"""name → scalar, already weighted; the objective is their sum."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training rows: ``user`` (B,), ``pos`` (B,), ``neg`` (B, K), ``weight`` (B,) or None; int64 ids, float32 weights.
+
+    ``weight`` is the strength of an interaction (view, cart, buy), relative to a mean of one over the training split.
+    """
+
+    user: Tensor
+    pos: Tensor
+    neg: Tensor
+    weight: Tensor | None = None
+
+    def negatives(self, k: int) -> Batch:
+        """The same rows with the first ``k`` negatives: a model sees its own number, whatever a plug-in asked for."""
+        return self if self.neg.shape[1] == k else replace(self, neg=self.neg[:, :k])
+
+    def to(self, device: torch.device) -> Batch:
+        """The same rows on ``device``."""
+        weight = None if self.weight is None else self.weight.to(device)
+        return Batch(self.user.to(device), self.pos.to(device), self.neg.to(device), weight)
+
+
+@dataclass(frozen=True)
+class Reps:
+    """What a model says of users and items. Every score is an inner product of a row of each.
+
+    ``user`` (U, d), ``item`` (I, d) or a batch's rows. ``modal``: modality → its own two sides, (U, d_m) and (I, d_m) or a
+    batch's rows; empty where a model has none. ``views``: further named tensors that a loss of the same model needs.
+    ``user`` and ``item`` of the closed-form floors may be sparse CSR tensors (ItemKNN: d = I).
+    """
+
+    user: Tensor
+    item: Rows
+    modal: Mapping[str, tuple[Tensor, Rows]] = field(default_factory=dict)
+    views: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def sides(self, modality: str | None = None) -> tuple[Tensor, Rows]:
+        """The fused sides, or those of one modality."""
+        return (self.user, self.item) if modality is None else self.modal[modality]
+
+    def score(self, user: Tensor, item: Tensor, modality: str | None = None) -> Tensor:
+        """s(u, i) of paired global ids: ``user`` (B,), ``item`` (B,) → (B,); ``item`` (B, K) → (B, K)."""
+        users, items = self.sides(modality)
+        u, i = F.embedding(user, users), items.at(item)
+        if item.dim() == user.dim():
+            return (u * i).sum(-1)
+        return torch.einsum("bd,bkd->bk", u, i)
