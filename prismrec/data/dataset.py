@@ -12,9 +12,21 @@ import numpy as np
 import polars as pl
 
 from prismrec.data.ids import IdMap
+from prismrec.errors import PrismError
 
 PARTS: Mapping[str, int] = {"train": 0, "valid": 1, "test": 2}
 """Name of a part of the split → its code in ``Interactions.split`` (the field's ``x_label``)."""
+
+
+COLUMNS: Mapping[str, str] = {
+    "user": "<i4",
+    "item": "<i4",
+    "split": "<i1",
+    "weight": "<f4",
+    "timestamp": "<i8",
+    "rating": "<f4",
+}
+"""Columns of ``Interactions`` → their types, little-endian wherever bytes are written or hashed."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,8 @@ class Interactions:
     """Rows of who took what, in internal ids: ``user``, ``item`` (N,) int32.
 
     ``split`` (N,) int8 holds the codes of ``PARTS``, or is None before a split; ``weight`` (N,) float32 > 0 and
-    ``timestamp`` (N,) int64 (any unit) are None where the data has none.
+    ``timestamp`` (N,) int64 (any unit) are None where the data has none. ``rating`` (N,) float32 is what a user said of
+    an item: preparation can threshold it, models never read it (a rating of 1 is no weak liking).
     """
 
     user: np.ndarray
@@ -30,6 +43,7 @@ class Interactions:
     split: np.ndarray | None = None
     weight: np.ndarray | None = None
     timestamp: np.ndarray | None = None
+    rating: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -41,23 +55,34 @@ class Interactions:
             return None if column is None else column[rows]
 
         return Interactions(
-            self.user[rows], self.item[rows], pick(self.split), pick(self.weight), pick(self.timestamp)
+            self.user[rows],
+            self.item[rows],
+            pick(self.split),
+            pick(self.weight),
+            pick(self.timestamp),
+            pick(self.rating),
         )
 
     def part(self, *names: str) -> Interactions:
-        """The rows of the named parts ("train", "valid", "test"), in their order."""
+        """The rows of the named parts ("train", "valid", "test"), in their order.
+
+        Raises ``PrismError`` before a split.
+        """
         if self.split is None:
-            raise ValueError("these interactions have no split yet")
+            raise PrismError(
+                "These interactions have no split yet, so there is no train, valid or test part; "
+                "make one with `prismrec data split DATA -o OUT` or prismrec.data.splits."
+            )
         return self.take(np.isin(self.split, [PARTS[name] for name in names]))
 
     def digest(self) -> str:
         """SHA-256 of all columns, as a hexadecimal string: the same rows in the same order give the same text."""
         sha = hashlib.sha256()
-        for name in ("user", "item", "split", "weight", "timestamp"):
+        for name, dtype in COLUMNS.items():
             column = getattr(self, name)
             if column is not None:
                 sha.update(name.encode())
-                sha.update(np.ascontiguousarray(column).tobytes())
+                sha.update(np.ascontiguousarray(column, dtype=dtype).data)
         return sha.hexdigest()
 
 
@@ -75,6 +100,15 @@ class Modality:
     def width(self) -> int:
         """r, the width of the raw features."""
         return int(self.values.shape[1])
+
+    def digest(self) -> str:
+        """SHA-256 of values and mask, read in blocks so that a memory-mapped table never stands in memory whole."""
+        sha = hashlib.sha256(f"{self.values.shape} {self.values.dtype.name}".encode())
+        sha.update(np.ascontiguousarray(self.present).data)
+        little = self.values.dtype.newbyteorder("<")
+        for start in range(0, len(self.values), 65536):
+            sha.update(np.ascontiguousarray(self.values[start : start + 65536], dtype=little).data)
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -118,11 +152,8 @@ class Dataset:
         """16 hexadecimal digits of the whole content: interactions, split, ids, features and which are present."""
         sha = hashlib.sha256(self.interactions_fingerprint.encode())
         for ids in (self.users, self.items):
-            sha.update(ids.external.hash(seed=0).to_numpy().tobytes())
+            sha.update(ids.digest().encode())
         for name in sorted(self.modalities):
-            modality = self.modalities[name]
             sha.update(name.encode())
-            sha.update(modality.present.tobytes())
-            for start in range(0, len(modality.values), 65536):
-                sha.update(np.ascontiguousarray(modality.values[start : start + 65536]).tobytes())
+            sha.update(self.modalities[name].digest().encode())
         return sha.hexdigest()[:16]

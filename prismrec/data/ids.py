@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,9 +49,18 @@ class IdMap:
         asked = pl.Series("external", ids)
         if asked.dtype != self.external.dtype:
             asked = asked.cast(self.external.dtype, strict=False)
-        joined = pl.DataFrame({"external": asked}).join(self._lookup, on="external", how="left", maintain_order="left")
+        joined = pl.DataFrame({"external": asked}).join(
+            self._lookup, on="external", how="left", maintain_order="left"
+        )
         return joined["internal"].fill_null(-1).to_numpy()
 
     def decode(self, internal: np.ndarray) -> pl.Series:
         """Internal ids (any integer array of one dimension) → external ids."""
         return self.external.gather(np.asarray(internal, dtype=np.int64))
+
+    def digest(self) -> str:
+        """SHA-256 of the ids as text, in order: ``7`` and ``"7"`` agree, and the version of polars does not matter."""
+        text = self.external.cast(pl.String)
+        sha = hashlib.sha256(text.str.len_bytes().cast(pl.Int64).to_numpy().astype("<i8").tobytes())
+        sha.update("".join(text.to_list()).encode())
+        return sha.hexdigest()
