@@ -23,6 +23,11 @@ def suffix(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
+def typed(path: Path) -> bool:
+    """Whether the columns of ``path`` have types of their own: true of Parquet, not of delimited text."""
+    return suffix(path) in PARQUET
+
+
 def scan(path: Path) -> pl.LazyFrame:
     """A lazy table of ``path``; columns of a delimited file are all text, so that no id loses its leading zeros."""
     kind = suffix(path)
@@ -32,9 +37,7 @@ def scan(path: Path) -> pl.LazyFrame:
         raise PrismError(
             f"{path} has an unknown suffix; expected one of {', '.join(sorted(DELIMITED | PARQUET))} (or .gz of the first)."
         )
-    return pl.scan_csv(
-        path, separator=_separator(path), infer_schema=False, quote_char=None if kind != ".csv" else '"'
-    )
+    return pl.scan_csv(path, separator=_separator(path), infer_schema=False, quote_char=None if kind != ".csv" else '"')
 
 
 def collect(table: pl.LazyFrame, path: Path) -> pl.DataFrame:
@@ -58,8 +61,7 @@ def _unreadable(path: Path, error: Exception) -> PrismError:
         return PrismError(f"There is no file {path}.")
     detail = " ".join(str(error).split("\n\n")[0].split()).rstrip(".")[:200]
     return PrismError(
-        f"{path} ({path.stat().st_size:,} bytes) cannot be read: {detail}. "
-        "Is it complete? Copy or write it again."
+        f"{path} ({path.stat().st_size:,} bytes) cannot be read: {detail}. Is it complete? Copy or write it again."
     )
 
 

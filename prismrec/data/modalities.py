@@ -51,9 +51,7 @@ def modality(values: np.ndarray, name: str, n_items: int, *, nan: NaN = "refuse"
             "give one row per item, in the order of the items (a row of zeros where an item has none)."
         )
     if values.shape[1] == 0:
-        raise PrismError(
-            f"Features of modality {name!r} have no columns; expected at least one number per item."
-        )
+        raise PrismError(f"Features of modality {name!r} have no columns; expected at least one number per item.")
     if values.dtype.itemsize > 4:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
@@ -92,9 +90,7 @@ def folder_features(folder: Path, n_items: int, *, nan: NaN = "refuse") -> dict[
     """Modalities of all ``<modality>_feat.npy`` files in ``folder``, in alphabetical order."""
     suffix = "_feat.npy"
     return {
-        path.name.removesuffix(suffix): modality(
-            load_array(path), path.name.removesuffix(suffix), n_items, nan=nan
-        )
+        path.name.removesuffix(suffix): modality(load_array(path), path.name.removesuffix(suffix), n_items, nan=nan)
         for path in sorted(folder.glob(f"*{suffix}"))
     }
 

@@ -22,7 +22,7 @@ from prismrec.errors import PrismError
 ITEM_TABLES = ("items.tsv", "items.csv", "i_id_mapping.csv")
 
 
-def read_mmrec(inter: Path, *, weight: str | None = None, nan: NaN = "refuse") -> Dataset:
+def read_mmrec(inter: Path, *, weight: str | None = None, name: str | None = None, nan: NaN = "refuse") -> Dataset:
     """The data of ``inter`` and of the files beside it.
 
     Users are ``0..max(userID)``; items reach to the largest id of the interactions and of the item tables. ``weight``
@@ -57,7 +57,7 @@ def read_mmrec(inter: Path, *, weight: str | None = None, nan: NaN = "refuse") -
     modalities = folder_features(inter.parent, len(item_table), nan=nan)
     missing = missing_counts(modalities)
     return Dataset(
-        name=inter.stem,
+        name=name or inter.stem,
         users=IdMap(pl.Series("user", np.arange(int(user.max()) + 1)), "user"),
         items=IdMap(item_table["item"], "item"),
         interactions=Interactions(**{name: a.astype(COLUMNS[name]) for name, a in arrays.items()}),
@@ -90,7 +90,5 @@ def _item_table(folder: Path, n_items: int) -> pl.DataFrame:
     items = pl.DataFrame({"item": np.arange(n_items)})
     for table in tables:
         new = [name for name in table.columns if name not in items.columns]
-        items = items.join(
-            table.select(new), left_on="item", right_on="itemID", how="left", maintain_order="left"
-        )
+        items = items.join(table.select(new), left_on="item", right_on="itemID", how="left", maintain_order="left")
     return items
