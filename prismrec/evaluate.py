@@ -1,0 +1,189 @@
+"""Representations and held-out interactions → a row per user. What is masked is stated by a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from prismrec.data.dataset import Dataset, Interactions
+from prismrec.errors import PrismError, nearest
+from prismrec.metrics import OVER_LISTS, PER_USER, Hits, Metric, Popularity, parse
+from prismrec.ranking import Csr, Ranked, top_k
+from prismrec.types import Reps
+
+METRICS: tuple[str, ...] = tuple(
+    f"{name}@{k}" for k in (5, 10, 20, 50) for name in ("recall", "ndcg", "precision", "map", "mrr", "hitrate")
+)
+"""What is computed where nothing else is asked for."""
+
+LIST_METRICS: tuple[str, ...] = (
+    "coverage@20",
+    "novelty@20",
+    "popularity@20",
+    "popularity_ratio@20",
+    "gini@20",
+)
+"""What lists are like, beside how well they hit."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is masked when a part is ranked, and when training stops. The split belongs to the data.
+
+    ``masks``: part that is ranked → parts whose items are left out of the lists. Training stops after ``patience``
+    epochs without a gain of ``metric`` on validation, compared in full precision, or after ``epochs``.
+    """
+
+    name: str
+    masks: Mapping[str, tuple[str, ...]]
+    metric: str = "recall@20"
+    patience: int = 20
+    epochs: int = 1000
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "default": Protocol("default", {"valid": ("train",), "test": ("train", "valid")}),
+    "mmrec": Protocol("mmrec", {"valid": ("train",), "test": ("train",)}),
+}
+"""``default`` leaves out all that is known of a user; ``mmrec`` leaves validation items in at test, as published
+tables do."""
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of this name."""
+    if name not in PROTOCOLS:
+        raise PrismError(f"Protocol {name!r} is unknown. {nearest(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def seen_for(dataset: Dataset, part: str, rules: Protocol) -> Csr:
+    """The items of each user (U rows) that are masked when ``part`` ("valid" or "test") is ranked."""
+    known = dataset.interactions.part(*rules.masks[part])
+    return Csr.of(known.user, known.item, dataset.n_users)
+
+
+def training_popularity(dataset: Dataset) -> Popularity:
+    """Who took what in training."""
+    train = dataset.interactions.part("train")
+    return Popularity.of(train.user, train.item, dataset.n_items)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of ranking for one part of the data.
+
+    ``per_user``: a row per user with a held-out item: ``user`` (internal id), ``n_relevant``, a column per metric.
+    ``mean``: metric → mean of that column, or the value of a metric of all lists together; full precision.
+    ``lists``: the ranking behind it, in the order of ``per_user``.
+    """
+
+    per_user: pl.DataFrame
+    mean: dict[str, float]
+    lists: Ranked = field(repr=False)
+
+
+class Evaluator:
+    """Ranks all items for every user with a held-out item; targets and masks are prepared once, for many calls.
+
+    ``target``: held-out interactions (a pair given twice counts once); ``seen``: masked items, a row per user. Users
+    without a target are neither ranked nor counted. A target that is masked cannot be hit, yet counts as relevant.
+    """
+
+    def __init__(
+        self,
+        target: Interactions,
+        seen: Csr,
+        n_items: int,
+        metrics: Sequence[str] = METRICS,
+        popularity: Popularity | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not len(target):
+            raise PrismError(
+                "The part to evaluate has no interactions; give the data a split with held-out rows "
+                "(`prismrec data split`)."
+            )
+        self.metrics: tuple[Metric, ...] = parse(metrics)
+        self.k = max(metric.k for metric in self.metrics)
+        self.n_items = n_items
+        self.popularity = popularity
+        wanted = Csr.of(target.user, target.item, len(seen))
+        self.users: Tensor = wanted.counts.nonzero().squeeze(1)
+        self._relevant = wanted.take(self.users)
+        self._n_relevant = self._relevant.counts.numpy()
+        self._target_row = self._relevant.row
+        everyone = len(self.users) == len(seen)
+        self._seen = (seen if everyone else seen.take(self.users)).to(device)
+        self._rows = None if everyone else self.users.to(device)
+
+    @staticmethod
+    def of(
+        dataset: Dataset,
+        part: str = "valid",
+        rules: Protocol = PROTOCOLS["default"],
+        metrics: Sequence[str] = METRICS,
+        device: torch.device | str = "cpu",
+    ) -> Evaluator:
+        """An evaluator of ``part`` ("valid" or "test") of a split data set."""
+        target, seen = dataset.interactions.part(part), seen_for(dataset, part, rules)
+        return Evaluator(target, seen, dataset.n_items, metrics, training_popularity(dataset), device)
+
+    def __call__(self, reps: Reps) -> dict[str, float]:
+        """Metric → mean over users with a target."""
+        hits = self.hits(self.rank(reps).items)
+        return {str(metric): _mean(metric, hits) for metric in self.metrics}
+
+    @torch.no_grad()
+    def rank(self, reps: Reps) -> Ranked:
+        """The lists (n, k) of ``self.users``, on the CPU."""
+        user = reps.user.detach()
+        if self._rows is not None and user.layout != torch.sparse_csr:
+            ranked = top_k(user[self._rows], reps.item.values.detach(), self.k, self._seen)
+        else:
+            ranked = top_k(user, reps.item.values.detach(), self.k, self._seen, self._rows)
+        return Ranked(ranked.items.cpu(), ranked.scores.cpu())
+
+    def hits(self, lists: Tensor) -> Hits:
+        """Which places of the ``lists`` (n, ≥ K) of ``self.users`` hold a relevant item."""
+        lists = lists[:, : self.k]
+        hit = torch.zeros(lists.shape, dtype=torch.bool)
+        for start in range(0, len(self._target_row), 1 << 18):
+            cut = slice(start, start + (1 << 18))
+            row = self._target_row[cut]
+            nth, place = (lists[row] == self._relevant.indices[cut].unsqueeze(1)).nonzero(as_tuple=True)
+            hit[row[nth], place] = True
+        return Hits(hit.numpy(), self._n_relevant, lists.numpy(), self.n_items, self.popularity)
+
+    def evaluate(self, reps: Reps) -> Evaluation:
+        """All values per user."""
+        return self.evaluate_lists(self.rank(reps))
+
+    def evaluate_lists(self, ranked: Ranked) -> Evaluation:
+        """The same for lists made elsewhere: a row for each of ``self.users``, without masked items."""
+        hits = self.hits(ranked.items)
+        columns = {"user": self.users.numpy(), "n_relevant": self._n_relevant}
+        columns |= {str(m): PER_USER[m.name](hits, m.k) for m in self.metrics if m.per_user}
+        mean = {str(metric): _mean(metric, hits) for metric in self.metrics}
+        return Evaluation(pl.DataFrame(columns), mean, ranked)
+
+
+def _mean(metric: Metric, hits: Hits) -> float:
+    if metric.per_user:
+        return float(PER_USER[metric.name](hits, metric.k).mean())
+    return OVER_LISTS[metric.name](hits, metric.k)
+
+
+def evaluate(
+    reps: Reps,
+    target: Interactions,
+    seen: Csr,
+    metrics: Sequence[str] = METRICS,
+    popularity: Popularity | None = None,
+) -> Evaluation:
+    """Values per user and their means, once. To evaluate repeatedly keep an ``Evaluator``."""
+    device = reps.user.device
+    return Evaluator(target, seen, reps.item.values.shape[0], metrics, popularity, device).evaluate(reps)
