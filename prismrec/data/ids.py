@@ -49,9 +49,7 @@ class IdMap:
         asked = pl.Series("external", ids)
         if asked.dtype != self.external.dtype:
             asked = asked.cast(self.external.dtype, strict=False)
-        joined = pl.DataFrame({"external": asked}).join(
-            self._lookup, on="external", how="left", maintain_order="left"
-        )
+        joined = pl.DataFrame({"external": asked}).join(self._lookup, on="external", how="left", maintain_order="left")
         return joined["internal"].fill_null(-1).to_numpy()
 
     def decode(self, internal: np.ndarray) -> pl.Series:
