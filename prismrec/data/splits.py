@@ -34,9 +34,9 @@ def by_ratio(
     """Per user, in whole rows: the rule of the MMRec benchmarks, for any ratio a : b : c.
 
     A user with n rows, n < 3: all to train. n < 10: one to validation, one to test, the rest to train. Otherwise
-    h = ⌊n (b + c) / (a + b + c)⌋ rows are held out, ⌊h b / (b + c)⌋ of them for validation, the rest for test. (8 : 1 : 1, n = 15:
-    12, 1, 2.) A part whose share is 0 gets nothing. ``order="time"`` takes the latest rows for test and those before them for
-    validation ("per-user last").
+    h = ⌊n (b + c) / (a + b + c)⌋ rows are held out, ⌊h b / (b + c)⌋ of them for validation, the rest for test.
+    (8 : 1 : 1, n = 15: 12, 1, 2.) A part whose share is 0 gets nothing. ``order="time"`` takes the latest rows for test
+    and those before them for validation ("per-user last").
 
     Raises ``PrismError`` for a bad ratio and if a part stays empty.
     """
