@@ -1,6 +1,6 @@
-"""Catalogues with planted truth: what each modality knows alone, what all repeat, what only their combination tells.
+"""Catalogues with planted truth: what one modality knows, what all repeat, what only their combination tells.
 
-An item is a list of factors, a user a taste for each of them. Their utility, and nothing else, decides who takes what:
+An item is a list of factors, a user a taste for each of them. Their utility alone decides who takes what:
 
     u(u, i) = Σ_g strength_g · ⟨p_u^g, q_i^g⟩ / √size_g + popularity_i          g: a group of factors
 
@@ -14,8 +14,8 @@ group              which features carry it
 ``popularity``     none: one column, the same for every user
 =================  ==========================================================================================
 
-A user takes items without replacement with probabilities softmax(u) (Gumbel top-k), so no ranking of the items that are
-left has more expected hits than the ranking by u itself: that is the oracle.
+A user takes items without replacement with probabilities softmax(u) (Gumbel top-k), so no ranking of the items
+that are left has more expected hits than the ranking by u itself: that is the oracle.
 """
 
 from __future__ import annotations
@@ -36,28 +36,35 @@ from prismrec.types import Reps, Rows
 WIDTHS: Mapping[str, int] = {"image": 64, "text": 48}
 """Modality → width of its raw features, unless told otherwise."""
 
-NOUNS = "jacket boots backpack dress watch sneakers lamp mug scarf chair headphones notebook".split()
+NOUNS = "jacket boots backpack dress watch sneakers lamp mug scarf chair headphones notebook tent guitar kettle rug"
 ADJECTIVES = (
-    "red navy green yellow black white pink grey orange teal brown violet".split(),
-    "waterproof handmade lightweight vintage recycled luxury foldable sporty soft kids' travel office".split(),
-    "quiet loud warm bright crisp mellow deep airy sharp smooth rough clear".split(),
+    "red navy green yellow black white pink grey orange teal brown violet beige silver gold maroon",
+    "waterproof handmade lightweight vintage recycled luxury foldable sporty soft travel office gift "
+    "organic washable slim sturdy",
+    "quiet loud warm bright crisp mellow deep airy sharp smooth rough clear fast slow near far",
 )
-MOODS = (("matching", "contrasting"), ("minimal", "ornate"), ("classic", "playful"), ("formal", "casual"))
+MOODS = ("matching", "contrasting")
 
 
 class Factor(NamedTuple):
-    """A group of factors: how many (``size`` ≥ 0; 0 leaves it out) and the standard deviation of its utility (``strength``)."""
+    """Factors of one kind: how many (``size`` ≥ 0; 0 leaves them out), standard deviation of their utility."""
 
     size: int
     strength: float
+
+
+REDUNDANT = Factor(8, 1.2)
+UNIQUE = Factor(8, 1.2)
+SYNERGY = Factor(2, 0.8)
+HIDDEN = Factor(2, 0.5)
 
 
 @dataclass(frozen=True)
 class Planted:
     """A data set and the truth behind it.
 
-    ``user``: group → (U, size) tastes, ``item``: group → (I, size) factors, float64, scaled so that the utility is the sum
-    of their inner products. ``codes``: modality → (I, size of synergy), the ±1 codes whose product is the synergy.
+    ``user``: group → (U, size) tastes, ``item``: group → (I, size) factors, float64, scaled so that the utility is
+    the sum of their inner products. ``codes``: modality → (I, size of synergy), ±1, whose product is the synergy.
     """
 
     dataset: Dataset
@@ -73,19 +80,17 @@ class Planted:
     def utility(self, *groups: str) -> np.ndarray:
         """True utility (U, I), or the part of it that comes from ``groups``. Dense: for small catalogues."""
         user, item = self._sides(groups)
-        return user @ item.T
+        return np.asarray(user @ item.T)
 
     def oracle(self, *groups: str) -> Reps:
-        """The truth as representations, for the same evaluator as every model; or only what ``groups`` know."""
+        """The truth as float64 representations, for the same evaluator as every model; or what ``groups`` know."""
         user, item = self._sides(groups)
         return Reps(torch.from_numpy(user), Rows(torch.from_numpy(item)))
 
     def _sides(self, groups: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         for group in groups:
             if group not in self.item:
-                raise PrismError(
-                    f"This catalogue has no group of factors {group!r}. {nearest(group, self.item)}"
-                )
+                raise PrismError(f"This catalogue has no group of factors {group!r}. {nearest(group, self.item)}")
         chosen = groups or self.groups
         return (
             np.concatenate([self.user[g] for g in chosen], axis=1),
@@ -98,14 +103,14 @@ def draw(
     n_items: int = 1000,
     *,
     modalities: Mapping[str, int] = WIDTHS,
-    redundant: Factor = Factor(4, 1.2),
-    unique: Factor = Factor(4, 1.2),
-    synergy: Factor = Factor(3, 0.8),
-    hidden: Factor = Factor(3, 0.5),
-    nuisance: int = 4,
-    noise: float = 0.5,
+    redundant: Factor = REDUNDANT,
+    unique: Factor = UNIQUE,
+    synergy: Factor = SYNERGY,
+    hidden: Factor = HIDDEN,
+    nuisance: int = 2,
+    noise: float = 0.3,
     popularity: float = 0.8,
-    interactions: float = 25.0,
+    interactions: float = 20.0,
     activity: float = 0.5,
     missing: float = 0.03,
     seed: int = 0,
@@ -113,11 +118,11 @@ def draw(
     """Draw a catalogue whose truth is known. The same arguments give the same bits.
 
     ``modalities``: name → width of its features. ``unique`` holds for each modality; ``redundant`` of size 0 gives
-    modalities that share nothing. ``nuisance``: factors of each modality that nobody cares about. ``noise``: standard
-    deviation of white noise on features whose signal has variance one. ``popularity``: standard deviation of the log
-    odds that an item owes to nothing but itself. ``interactions``: mean per user, ≥ 5 each, log-normal with sigma
-    ``activity``. ``missing``: share of items that lack one modality, in [0, 1] (0 where there is only one).
-    The split is 8:1:1 at random per user; times are uniform over a year, in seconds.
+    modalities that share nothing. ``nuisance``: factors of each modality that nobody cares about. ``noise``:
+    standard deviation of white noise on features whose signal has variance one. ``popularity``: standard deviation
+    of the log odds that an item owes to nothing but itself. ``interactions``: mean per user, at least 5 each,
+    log-normal with sigma ``activity``. ``missing``: share of items that lack one modality, in [0, 1] (0 where there
+    is only one). The split is 8:1:1 at random per user; times are uniform over a year, in seconds.
     """
     _check(n_users, n_items, modalities, (redundant, unique, synergy, hidden), interactions, missing)
     stream = _streams(seed)
@@ -171,9 +176,7 @@ def _check(
     missing: float,
 ) -> None:
     if n_users < 1 or n_items < 20:
-        raise PrismError(
-            f"A planted catalogue needs ≥ 1 user and ≥ 20 items; {n_users} and {n_items} were asked for."
-        )
+        raise PrismError(f"A planted catalogue needs ≥ 1 user and ≥ 20 items; {n_users} and {n_items} were asked for.")
     for name, width in modalities.items():
         if width < 1:
             raise PrismError(f"Modality {name!r} is {width} wide; give its features a width of at least 1.")
@@ -182,8 +185,8 @@ def _check(
             raise PrismError(f"{factor} has a negative size or strength; both must be 0 or more.")
     if not 5 <= interactions <= n_items / 4:
         raise PrismError(
-            f"{interactions:g} interactions per user were asked for; the mean must lie between 5 and a quarter of "
-            f"the {n_items} items ({n_items / 4:g})."
+            f"{interactions:g} interactions per user were asked for; the mean must lie between 5 and a quarter "
+            f"of the {n_items} items ({n_items / 4:g})."
         )
     if not 0 <= missing <= 1:
         raise PrismError(f"The share of items that lack a modality is {missing:g}; it must lie in [0, 1].")
@@ -202,20 +205,19 @@ def _codes(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
 
 
 def _clumped(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
-    """(n, size) uncorrelated factors of variance one, half of it from a single coordinate: catalogues have kinds."""
-    values = rng.standard_normal((n, size)) * np.sqrt(0.5)
+    """(n, size) uncorrelated factors of variance one, half of it in one coordinate: catalogues have kinds."""
+    values: np.ndarray = rng.standard_normal((n, size)) * np.sqrt(0.5)
     if size:
         values[np.arange(n), rng.integers(0, size, n)] += np.sqrt(0.5 * size) * _codes(rng, n, 1)[:, 0]
     return values
 
 
 def _taste(rng: np.random.Generator, n: int, size: int, strength: float) -> np.ndarray:
-    return _clumped(rng, n, size) * (strength / np.sqrt(max(size, 1)))
+    taste: np.ndarray = _clumped(rng, n, size) * (strength / np.sqrt(max(size, 1)))
+    return taste
 
 
-def _present(
-    rng: np.random.Generator, n_items: int, names: list[str], missing: float
-) -> dict[str, np.ndarray]:
+def _present(rng: np.random.Generator, n_items: int, names: list[str], missing: float) -> dict[str, np.ndarray]:
     """Which items have which modality; none lacks two."""
     lacks = rng.random(n_items) < (missing if len(names) > 1 else 0.0)
     which = rng.integers(0, max(len(names), 1), n_items)
@@ -230,7 +232,7 @@ def _features(
     noise: float,
     present: np.ndarray,
 ) -> Modality:
-    """Factors and nuisance, mixed by a random matrix to ``width`` columns of variance one, plus white noise."""
+    """Factors and nuisance, mixed at random into ``width`` columns of variance one, plus white noise."""
     latent = np.concatenate([*factors, rng.standard_normal((len(present), nuisance))], axis=1)
     mixing = rng.standard_normal((latent.shape[1], width)) / np.sqrt(max(latent.shape[1], 1))
     values = latent @ mixing + noise * rng.standard_normal((len(present), width))
@@ -264,7 +266,7 @@ def _take(
         ranked = np.take_along_axis(best, order, axis=1)
         taken.append(ranked[np.arange(most) < counts[start : start + block, None]])
     rows_user = np.repeat(np.arange(len(p), dtype=np.int32), counts)
-    # The order of drawing is not the order in time: favourites would come first, and a split by time would be biased.
+    # Times do not follow the order of drawing: favourites would come first, and a split by time would be biased.
     times = clock.integers(1_700_000_000, 1_731_536_000, len(rows_user))
     return Interactions(rows_user, np.concatenate(taken).astype(np.int32), timestamp=times)
 
@@ -290,7 +292,7 @@ def _table(item: Mapping[str, np.ndarray], names: list[str]) -> pl.DataFrame:
         if f"unique:{m}" in item
     ]
     if "synergy" in item:
-        words.append(np.where(item["synergy"][:, 0] > 0, *MOODS[0]))
+        words.append(np.where(item["synergy"][:, 0] > 0, *MOODS))
     title = [" ".join(parts) for parts in zip(*reversed(words), noun, strict=True)]
     return pl.DataFrame(
         {
@@ -301,12 +303,12 @@ def _table(item: Mapping[str, np.ndarray], names: list[str]) -> pl.DataFrame:
     )
 
 
-def _words(factors: np.ndarray, words: list[str]) -> np.ndarray:
+def _words(factors: np.ndarray, vocabulary: str) -> np.ndarray:
     """A word for each item: one for either end of each factor, by the factor that stands out most."""
-    axis = np.abs(factors).argmax(axis=1)
-    direction = 2 * axis + (factors[np.arange(len(axis)), axis] < 0)
-    names = [
-        words[k] if k < len(words) else f"{words[k % len(words)]} {k // len(words) + 1}"
+    words, axis = vocabulary.split(), np.abs(factors).argmax(axis=1)
+    kinds = [
+        words[k % len(words)] + (f" {k // len(words) + 1}" if k >= len(words) else "")
         for k in range(2 * factors.shape[1])
     ]
-    return np.asarray(names)[direction]
+    chosen: np.ndarray = np.asarray(kinds)[2 * axis + (factors[np.arange(len(axis)), axis] < 0)]
+    return chosen
