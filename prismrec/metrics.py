@@ -97,14 +97,13 @@ def mrr(hits: Hits, k: int) -> Values:
 def average_precision(hits: Hits, k: int) -> Values:
     """MAP@K (its value for one user) = Σ_r hit_r · Precision@r / min(n, K)."""
     _, rank, nth = hits.places
-    possible: NDArray[np.int64] = np.minimum(hits.n_relevant, k)
-    return hits.total(k, nth / rank) / possible
+    return hits.total(k, nth / rank) / np.minimum(hits.n_relevant.astype(np.float64), float(k))
 
 
 def ndcg(hits: Hits, k: int) -> Values:
     """NDCG@K = Σ_r hit_r / log2(r + 1)  ÷  Σ_{r ≤ min(n, K)} 1 / log2(r + 1)."""
     _, rank, _ = hits.places
-    ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
+    ideal: Values = np.cumsum(1 / np.log2(np.arange(2.0, k + 2.0)))
     return hits.total(k, 1 / np.log2(rank + 1)) / ideal[np.minimum(hits.n_relevant, k) - 1]
 
 
