@@ -103,8 +103,7 @@ class Index:
         ``modality``: by that modality alone. A user with fewer than ``k`` unseen items gets a shorter list.
         Raises ``PrismError`` for an unknown user or modality, and for k outside 1..I.
         """
-        rows = self.users.encode(_several(user_ids, "users"))
-        return self._recommend(torch.from_numpy(rows), k, exclude_seen, modality)
+        return self._recommend(_rows(self.users, user_ids), k, exclude_seen, modality)
 
     def recommend_all(
         self, k: int = 10, exclude_seen: bool = True, modality: str | None = None, block: int = 1 << 16
@@ -125,7 +124,7 @@ class Index:
             raise PrismError(
                 f"k is {k}, but an item has {len(self.items) - 1:,} others; ask for k from 1 to that number."
             )
-        rows = torch.from_numpy(self.items.encode(_several(item_ids, "items")))
+        rows = _rows(self.items, item_ids)
         itself = Csr(torch.arange(len(rows) + 1), rows)
         user, item = self._side(modality)
         if user.layout == torch.sparse_csr:
@@ -138,8 +137,7 @@ class Index:
 
     def scores(self, user_ids: Ids, item_ids: Ids, modality: str | None = None) -> pl.DataFrame:
         """Scores of pairs, the first user with the first item and so on: columns user, item, score."""
-        user = torch.from_numpy(self.users.encode(_several(user_ids, "users")))
-        item = torch.from_numpy(self.items.encode(_several(item_ids, "items")))
+        user, item = _rows(self.users, user_ids), _rows(self.items, item_ids)
         if len(user) != len(item):
             raise PrismError(
                 f"scores() got {len(user):,} users and {len(item):,} items; it needs as many of one as of the other."
@@ -204,9 +202,8 @@ class Index:
 
     def _side(self, modality: str | None) -> Side:
         if modality is not None and modality not in self.modalities:
-            raise PrismError(
-                f"This model states nothing for modality {modality!r}. {nearest(modality, self.modalities)}"
-            )
+            hint = nearest(modality, self.modalities) if self.modalities else "It has no sides by modality."
+            raise PrismError(f"This model states nothing for modality {modality!r}. {hint}")
         return self.sides[modality or FUSED]
 
     @cached_property
@@ -246,10 +243,11 @@ class Index:
         return pl.DataFrame(columns)
 
 
-def _several(ids: Ids, what: str) -> Ids:
+def _rows(known: IdMap, ids: Ids) -> Tensor:
+    """Internal ids (n,) of a list of external ones."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | pl.Series | np.ndarray):
-        raise PrismError(f"Give a list of {what}, such as [{ids!r}], not the single value {ids!r}.")
-    return ids
+        raise PrismError(f"Give a list of {known.what}s, such as [{ids!r}], not the single value {ids!r}.")
+    return torch.from_numpy(np.array(known.encode(ids)))
 
 
 def _own(side: Tensor) -> Tensor:

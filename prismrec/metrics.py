@@ -104,7 +104,8 @@ def ndcg(hits: Hits, k: int) -> Values:
     """NDCG@K = Σ_r hit_r / log2(r + 1)  ÷  Σ_{r ≤ min(n, K)} 1 / log2(r + 1)."""
     _, rank, _ = hits.places
     ideal: Values = np.cumsum(1 / np.log2(np.arange(2.0, k + 2.0)))
-    return hits.total(k, 1 / np.log2(rank + 1)) / ideal[np.minimum(hits.n_relevant, k) - 1]
+    best: Values = ideal[np.minimum(hits.n_relevant, k) - 1]
+    return hits.total(k, 1 / np.log2(rank + 1)) / best
 
 
 def novelty(hits: Hits, k: int) -> Values:
