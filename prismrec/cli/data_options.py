@@ -78,26 +78,23 @@ def _feature(text: str) -> tuple[str, str]:
     return name, path
 
 
-def whole_numbers(text: str, separator: str, count: int, option: str, example: str) -> tuple[int, ...]:
-    """``count`` whole numbers ≥ 0 with ``separator`` between them."""
-    parts = text.split(separator)
-    if len(parts) != count or not all(part.strip().isdecimal() for part in parts):
-        raise PrismError(f"{option} {text!r} is not understood; expected {count} whole numbers such as {example}.")
-    return tuple(int(part) for part in parts)
-
-
 def ratio(text: str) -> tuple[int, int, int]:
     """``8:1:1`` → (8, 1, 1)."""
-    train, valid, test = whole_numbers(text, ":", 3, "--ratio", "8:1:1")
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise PrismError(f"--ratio {text!r} is not understood; expected three whole numbers such as 8:1:1.")
+    train, valid, test = map(int, parts)
     return train, valid, test
 
 
 def k_core(text: str) -> tuple[int, int]:
     """``5`` → (5, 5); ``5,3`` → 5 rows per user, 3 per item."""
-    if "," not in text:
-        text = f"{text},{text}"
-    users, items = whole_numbers(text, ",", 2, "--k-core", "5, or 5,3 for users and items")
-    return users, items
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+        raise PrismError(
+            f"--k-core {text!r} is not understood; expected a whole number such as 5, or 5,3 for users and items."
+        )
+    return int(parts[0]), int(parts[-1])
 
 
 def quantiles(text: str) -> tuple[float, float]:

@@ -61,7 +61,7 @@ def _unreadable(path: Path, error: Exception) -> PrismError:
         return PrismError(f"There is no file {path}.")
     detail = " ".join(str(error).split("\n\n")[0].split()).rstrip(".")[:200]
     return PrismError(
-        f"{path} ({path.stat().st_size:,} bytes) cannot be read: {detail}. Is it complete? Copy or write it again."
+        f"{path} ({path.stat().st_size:,} bytes) cannot be read: {detail}. Check that it is whole, text in UTF-8, and that files read together have the same columns."
     )
 
 
@@ -93,9 +93,15 @@ def pick(found: Sequence[str], wanted: str | None, usual: Iterable[str], role: s
 def need(column: str | None, found: Sequence[str], role: str, path: Path) -> str:
     """``column``, or an error that says which columns there are and how to name one."""
     if column is None:
+        headless = any(name.replace(".", "").isdecimal() for name in found)
         raise PrismError(
             f"{path} has no column that is recognised as the {role}; it has {_listed(found)}. "
-            f"Name it: {role}='…' in Python, --{role} on the command line."
+            + (
+                "The first line must name the columns, and this one looks like data: add such a line. "
+                if headless
+                else ""
+            )
+            + f"Say which one it is: {role.replace('-', '_')}='…' in Python, --{role} on the command line."
         )
     return column
 
@@ -105,7 +111,9 @@ def _listed(found: Sequence[str]) -> str:
     return shown + (f" and {len(found) - 12} more" if len(found) > 12 else "")
 
 
-def integers(column: pl.Series, path: Path, *, low: int = 0, high: int = 2**31 - 2) -> np.ndarray:
+def integers(
+    column: pl.Series, path: Path, *, low: int = 0, high: int = 2**31 - 2, expected: str | None = None
+) -> np.ndarray:
     """Whole numbers in ``low..high`` as int64; anything else is an error that shows the first bad value and its row."""
     cast = column.cast(pl.Int64, strict=False)
     if column.dtype.is_float():
@@ -115,7 +123,7 @@ def integers(column: pl.Series, path: Path, *, low: int = 0, high: int = 2**31 -
         row = int(bad.arg_max() or 0)
         raise PrismError(
             f"Column {column.name!r} of {path} holds {column[row]!r} in data row {row + 1:,} "
-            f"({int(bad.sum()):,} such rows); expected whole numbers from {low} to {high}."
+            f"({int(bad.sum()):,} such rows); expected {expected or f'whole numbers from {low} to {high}'}."
         )
     return cast.to_numpy()
 
@@ -151,30 +159,35 @@ def timestamps(column: pl.Series, path: Path) -> tuple[np.ndarray, str | None]:
     Integers stay as they are (unit unknown: None). Dates and times, ISO text, and numbers with a fraction (taken as
     seconds) become microseconds ("us"), since 1970-01-01 UTC.
     """
-    if column.dtype.is_temporal():
-        return integers(column.cast(pl.Datetime("us")).cast(pl.Int64), path, low=-(2**62), high=2**62), "us"
     if column.dtype == pl.String:
-        number = column.cast(pl.Float64, strict=False)
-        if number.null_count() == len(column) - column.null_count() and len(column) > column.null_count():
-            parsed = column.str.to_datetime(time_unit="us", strict=False)
-            if parsed.null_count() == column.null_count():
-                return timestamps(parsed, path)
-        whole = column.cast(pl.Int64, strict=False)
-        column = whole if whole.null_count() == column.null_count() else _as_number(column, number, path)
-    if column.dtype.is_float() and column.is_finite().all():
-        whole = column.cast(pl.Int64)
-        fraction = (whole.cast(pl.Float64) != column).any()
-        column = (column * 1e6).round().cast(pl.Int64) if fraction else whole
-        return integers(column, path, low=-(2**62), high=2**62), "us" if fraction else None
-    return integers(column, path, low=-(2**62), high=2**62), None
+        column = _parsed(column, path)
+    if column.dtype.is_temporal():
+        return _moments(column.cast(pl.Datetime("us")).cast(pl.Int64), path), "us"
+    fraction = column.dtype.is_float() and bool((column != column.round()).any())
+    if fraction:
+        column = (column * 1e6).round()
+    return _moments(column, path), "us" if fraction else None
 
 
-def _as_number(column: pl.Series, number: pl.Series, path: Path) -> pl.Series:
-    bad = number.is_null()
+def _moments(column: pl.Series, path: Path) -> np.ndarray:
+    return integers(column, path, low=-(2**62), high=2**62, expected="a time in every row")
+
+
+def _parsed(column: pl.Series, path: Path) -> pl.Series:
+    """Text as integers if all of it can be, else as numbers, else as dates and times."""
+    for dtype in (pl.Int64, pl.Float64):
+        number = column.cast(dtype, strict=False)
+        if number.null_count() == column.null_count():
+            return number
+    try:
+        dates = column.str.to_datetime(time_unit="us", strict=False)
+    except pl.exceptions.ComputeError:  # no format fits any of them
+        dates = pl.Series([None] * len(column), dtype=pl.Datetime("us"))
+    bad = dates.is_null() & column.is_not_null()
     if bad.any():
         row = int(bad.arg_max() or 0)
         raise PrismError(
-            f"Column {column.name!r} of {path} holds {column[row]!r} in data row {row + 1:,}; expected a time: "
-            "a number, or text such as 2024-05-31 or 2024-05-31T17:20:00."
+            f"Column {column.name!r} of {path} holds {column[row]!r} in data row {row + 1:,} "
+            f"({int(bad.sum()):,} such rows); expected times: numbers, or text such as 2024-05-31 or 2024-05-31T17:20:00."
         )
-    return number
+    return dates

@@ -37,9 +37,12 @@ class IdMap:
         if (internal < 0).any():
             bad = np.flatnonzero(internal < 0)
             first = pl.Series(ids)[int(bad[0])]
+            others = len(bad) - 1
+            more = (
+                f" (nor {'is 1 other' if others == 1 else f'are {others:,} others'} that you named)" if others else ""
+            )
             raise PrismError(
-                f"{self.what} {first!r} is not among the {len(self):,} known {self.what}s"
-                f"{f' (nor are {len(bad) - 1} others that you named)' if len(bad) > 1 else ''}; "
+                f"{self.what} {first!r} is not among the {len(self):,} known {self.what}s{more}; "
                 f"ids look like {self.external.head(3).to_list()}."
             )
         return internal

@@ -55,6 +55,8 @@ def modality(values: np.ndarray, name: str, n_items: int, *, nan: NaN = "refuse"
     if values.dtype.itemsize > 4:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
+    elif not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
     finite, filled = _rows(values)
     if not finite.all():
         bad = np.flatnonzero(~finite)
