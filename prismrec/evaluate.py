@@ -12,7 +12,7 @@ from torch import Tensor
 from prismrec.data.dataset import Dataset, Interactions
 from prismrec.errors import PrismError, nearest
 from prismrec.metrics import OVER_LISTS, PER_USER, Hits, Metric, Popularity, parse
-from prismrec.ranking import Csr, Ranked, top_k
+from prismrec.ranking import Csr, Ranked, rows_of, top_k
 from prismrec.types import Reps
 
 METRICS: tuple[str, ...] = tuple(
@@ -117,7 +117,7 @@ class Evaluator:
         self._n_relevant = self._relevant.counts.numpy()
         self._target_row = self._relevant.row
         everyone = len(self.users) == len(seen)
-        self._seen = (seen if everyone else seen.take(self.users)).to(device)
+        self.seen = (seen if everyone else seen.take(self.users)).to(device)
         self._rows = None if everyone else self.users.to(device)
 
     @staticmethod
@@ -140,11 +140,8 @@ class Evaluator:
     @torch.no_grad()
     def rank(self, reps: Reps) -> Ranked:
         """The lists (n, k) of ``self.users``, on the CPU."""
-        user = reps.user.detach()
-        if self._rows is not None and user.layout != torch.sparse_csr:
-            ranked = top_k(user[self._rows], reps.item.values.detach(), self.k, self._seen)
-        else:
-            ranked = top_k(user, reps.item.values.detach(), self.k, self._seen, self._rows)
+        user, item = reps.user.detach(), reps.item.values.detach()
+        ranked = top_k(user if self._rows is None else rows_of(user, self._rows), item, self.k, self.seen)
         return Ranked(ranked.items.cpu(), ranked.scores.cpu())
 
     def hits(self, lists: Tensor) -> Hits:

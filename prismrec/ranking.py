@@ -119,6 +119,13 @@ class Ranked:
         return Ranked(self.items[:, :k], self.scores[:, :k])
 
 
+def rows_of(side: Tensor, rows: Tensor) -> Tensor:
+    """Rows (n, d) of a dense or sparse CSR matrix, of the same kind."""
+    if side.layout != torch.sparse_csr:
+        return side[rows]
+    return Csr.from_tensor(side).take(rows).tensor(side.shape[1])
+
+
 Block = Callable[[int, int, Tensor], None]
 """(start, stop, out): writes the scores of rows start..stop-1 to ``out`` (stop-start, I)."""
 
@@ -133,14 +140,15 @@ def top_k(user: Tensor, item: Tensor, k: int, masked: Csr | None = None, users: 
     """
     if k < 1:
         raise PrismError(f"k is {k}; a list needs at least one place: ask for k ≥ 1.")
-    rows = torch.arange(user.shape[0], device=user.device) if users is None else users.to(user.device)
-    n, n_items = len(rows), item.shape[0]
     masked = None if masked is None else masked.to(user.device)
     if users is not None:
-        masked = None if masked is None else masked.take(rows)
+        users = users.to(user.device)
+        user = rows_of(user, users)
+        masked = None if masked is None else masked.take(users)
+    n, n_items = user.shape[0], item.shape[0]
     levels = _levels(n_items, k)
     width = -(-n_items // _GROUP**levels) * _GROUP**levels
-    score, dtype = _scorer(user, item, None if users is None else rows, width)
+    score, dtype = _scorer(user, item, width)
     items = torch.full((n, k), -1, dtype=torch.int64, device=user.device)
     scores = torch.full((n, k), -math.inf, dtype=dtype, device=user.device)
     take = min(k, n_items)
@@ -212,7 +220,7 @@ def _settle(block: Tensor, found: Tensor, at: Tensor, levels: int) -> Tensor:
     return torch.where(place < 0, at, lowest.gather(1, place.clamp(min=0)))
 
 
-def _scorer(user: Tensor, item: Tensor, rows: Tensor | None, width: int) -> tuple[Block, torch.dtype]:
+def _scorer(user: Tensor, item: Tensor, width: int) -> tuple[Block, torch.dtype]:
     """How a block of scores is made of these two sides, and the type of a score."""
     is_sparse = [side.layout == torch.sparse_csr for side in (user, item)]
     for what, side, packed in zip(("user", "item"), (user, item), is_sparse, strict=True):
@@ -224,8 +232,7 @@ def _scorer(user: Tensor, item: Tensor, rows: Tensor | None, width: int) -> tupl
     n_items = item.shape[0]
     if not any(is_sparse):
         dtype = torch.promote_types(torch.float32, torch.promote_types(user.dtype, item.dtype))
-        left = user if rows is None else user[rows]
-        left = left.to(dtype)
+        left = user.to(dtype)
         right = F.pad(item.to(dtype), (0, 0, 0, width - n_items)).t()
 
         def dense(start: int, stop: int, out: Tensor) -> None:
@@ -234,7 +241,6 @@ def _scorer(user: Tensor, item: Tensor, rows: Tensor | None, width: int) -> tupl
         return dense, dtype
     if is_sparse[0] and not is_sparse[1]:
         bags = Csr.from_tensor(user)
-        bags = bags if rows is None else bags.take(rows)
         table = item.t().contiguous()
         weights = bags.values
         assert weights is not None
@@ -250,10 +256,9 @@ def _scorer(user: Tensor, item: Tensor, rows: Tensor | None, width: int) -> tupl
         return bag, item.dtype
     right_side = Csr.from_tensor(item.cpu()).scipy(item.shape[1]).T.tocsr()
     if is_sparse[0]:
-        all_rows = Csr.from_tensor(user.cpu())
-        left_side = (all_rows if rows is None else all_rows.take(rows.cpu())).scipy(user.shape[1])
+        left_side = Csr.from_tensor(user.cpu()).scipy(user.shape[1])
     else:
-        left_side = (user if rows is None else user[rows]).cpu().numpy()
+        left_side = user.cpu().numpy()
 
     def product(start: int, stop: int, out: Tensor) -> None:
         scores: Any = left_side[start:stop] @ right_side

@@ -1,0 +1,182 @@
+"""Settings: YAML and dotted overrides → one frozen, strict record. An unknown or ill-typed key is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError
+
+from prismrec.errors import PrismError, nearest
+from prismrec.evaluate import METRICS, protocol
+from prismrec.models import Model, Strict, model_named
+from prismrec.plugins import Plugin, plugin_named
+from prismrec.train import TrainConfig
+
+S = TypeVar("S", bound=Strict)
+Tree = dict[str, Any]
+_SECTIONS = ("model", "plugins", "train", "run")
+
+
+class RunSettings(Strict):
+    """What is neither model nor training: seed, device, threads, protocol, metrics."""
+
+    seed: int = Field(999, ge=0)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: all cores that the process may use")
+    protocol: Literal["default", "mmrec"] = "default"
+    metrics: list[str] = Field(default_factory=lambda: list(METRICS))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run as resolved: every setting has a value."""
+
+    model: type[Model]
+    model_cfg: Strict
+    plugins: tuple[tuple[type[Plugin], Strict], ...]
+    train: TrainConfig
+    run: RunSettings
+
+    @property
+    def label(self) -> str:
+        """``freedom`` or ``freedom+clear``."""
+        return "+".join([self.model.name, *(plugin.name for plugin, _ in self.plugins)])
+
+    def tree(self) -> Tree:
+        """As a tree of plain values, from which ``resolve`` makes the same record."""
+        return {
+            "model": {"name": self.model.name, **self.model_cfg.model_dump()},
+            "plugins": {plugin.name: cfg.model_dump() for plugin, cfg in self.plugins},
+            "train": self.train.model_dump(),
+            "run": self.run.model_dump(),
+        }
+
+
+def resolve(tree: Mapping[str, Any]) -> RunConfig:
+    """A tree of settings (``model`` with a ``name``, ``plugins``, ``train``, ``run``) → the record, checked."""
+    for key in tree:
+        if key not in _SECTIONS:
+            raise PrismError(f"Unknown setting {key!r}. {nearest(key, _SECTIONS)}")
+    for key in _SECTIONS:
+        if not isinstance(tree.get(key) or {}, Mapping):
+            raise PrismError(f"{key} is {tree[key]!r}; expected settings by name, such as {key}: {{...}}.")
+    given = dict(tree.get("model") or {})
+    model = model_named(str(given.pop("name", "") or _missing_model()))
+    run = section(RunSettings, tree.get("run"), "run")
+    rules = protocol(run.protocol)
+    stopping = {"metric": rules.metric, "patience": rules.patience, "epochs": rules.epochs}
+    plugins = []
+    for name, settings in (tree.get("plugins") or {}).items():
+        plugin = plugin_named(name)
+        plugins.append((plugin, section(plugin.Config, settings, f"plugins.{name}")))
+    return RunConfig(
+        model=model,
+        model_cfg=section(model.Config, given, "model"),
+        plugins=tuple(plugins),
+        train=section(TrainConfig, {**stopping, **(tree.get("train") or {})}, "train"),
+        run=run,
+    )
+
+
+def section(kind: type[S], settings: Any, where: str) -> S:
+    """Check one section; the first fault becomes a sentence with the offending key and value."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise PrismError(f"{where} is {settings!r}; expected settings by name.")
+    try:
+        return kind.model_validate(dict(settings or {}))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            raise PrismError(f"Unknown setting {where}.{key}. {nearest(key, kind.model_fields)}") from None
+        raise PrismError(f"{where}.{key} is {fault['input']!r}. {fault['msg']}.") from None
+
+
+def override(tree: Tree, assignments: Sequence[str]) -> Tree:
+    """``key.path=value`` texts laid over a tree; values are YAML. ``clear.rank=4`` is short for ``plugins.clear.rank=4``."""
+    out = merge({}, tree)
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys) or len(keys) < 2:
+            raise PrismError(f"--set {text!r} is no assignment; expected section.key=value, such as model.layers=3.")
+        if keys[0] not in _SECTIONS:
+            if keys[0] not in (out.get("plugins") or {}):
+                options = [*_SECTIONS, *(out.get("plugins") or {})]
+                raise PrismError(f"--set {text!r}: there is no section {keys[0]!r}. {nearest(keys[0], options)}")
+            keys.insert(0, "plugins")
+        branch: Any = out
+        for key in keys[:-1]:
+            if branch.get(key) is None:
+                branch[key] = {}
+            branch = branch[key]
+            if not isinstance(branch, dict):
+                raise PrismError(f"--set {text!r}: {key} holds {branch!r} and has no settings below it.")
+        branch[keys[-1]] = parse_yaml(value, f"--set {text}")
+    return out
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
+    """``top`` laid over ``base``, section by section; neither is changed."""
+    out: Tree = {key: merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}
+    for key, value in top.items():
+        below = out.get(key)
+        if isinstance(value, Mapping):
+            out[key] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            out[key] = value
+    return out
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-3 is a number."""
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML text → plain values; a fault is a sentence with its place."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise PrismError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def read_yaml(path: Path) -> Tree:
+    """The settings of a YAML file."""
+    if not path.is_file():
+        raise PrismError(f"The configuration {path} does not exist.")
+    try:
+        tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise PrismError(f"{path} is not UTF-8 text; expected a YAML file of settings.") from None
+    if not isinstance(tree, dict):
+        raise PrismError(f"{path} holds {type(tree).__name__}; expected settings such as 'model: {{name: bpr}}'.")
+    return tree
+
+
+def published(model: str, interactions_fingerprint: str) -> tuple[str, Tree] | None:
+    """The packaged settings of a model for data with these very interactions, and their name; None if there are none."""
+    folder = resources.files("prismrec") / "configs" / model
+    if not folder.is_dir():
+        return None
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        tree: Tree = parse_yaml(entry.read_text(encoding="utf-8"), entry.name)
+        if tree.pop("data")["interactions"] == interactions_fingerprint:
+            return f"{model}/{entry.name}", tree
+    return None
+
+
+def _missing_model() -> str:
+    raise PrismError("No model is named. Give --model NAME, or model: {name: NAME} in the configuration.")

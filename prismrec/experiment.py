@@ -1,0 +1,311 @@
+"""A configuration and a data set → a run folder. The test split is opened once, after the epoch is chosen."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from prismrec import __version__
+from prismrec.assembly import Assembly, build
+from prismrec.checkpoint import Checkpoints, Progress
+from prismrec.config import RunConfig, merge, override, published, read_yaml, resolve
+from prismrec.data.dataset import Dataset
+from prismrec.errors import PrismError
+from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
+from prismrec.index import Index
+from prismrec.io import atomic, read_json, write_json, write_text
+from prismrec.metrics import parse
+from prismrec.models import Context
+from prismrec.nn import Raw
+from prismrec.sampling import Sampler
+from prismrec.train import Watcher, fit
+from prismrec.types import Reps
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: ``valid`` and ``test`` map metrics to means over users; ``folder`` is None if nothing was kept."""
+
+    valid: dict[str, float]
+    test: dict[str, float]
+    progress: Progress
+    summary: dict[str, Any]
+    index: Index
+    folder: Path | None
+
+
+def configure(
+    dataset: Dataset,
+    model: str | None = None,
+    plugins: Sequence[str] = (),
+    file: Path | None = None,
+    assignments: Sequence[str] = (),
+    **run: Any,
+) -> tuple[RunConfig, str]:
+    """The settings of a run and where they come from.
+
+    In rising order: the classes' defaults; the published settings of this model for this very data, unless a ``file`` is
+    given; the file; ``model`` and ``plugins``; ``run`` settings that are not None; ``assignments`` ("section.key=value").
+    """
+    tree: dict[str, Any] = read_yaml(file) if file is not None else {}
+    tree.pop("data", None)  # a published file says which data it is for
+    source = str(file) if file is not None else "defaults"
+    name = model or (tree.get("model") or {}).get("name")
+    if file is None and name is not None:
+        found = published(name, dataset.interactions_fingerprint)
+        if found is not None:
+            source, tree = found
+    if model is not None:
+        other = (tree.get("model") or {}).get("name", model) != model
+        tree = merge({**tree, "model": {}} if other else tree, {"model": {"name": model}})
+    tree = merge(tree, {"plugins": {plugin: (tree.get("plugins") or {}).get(plugin, {}) for plugin in plugins}})
+    tree = merge(tree, {"run": {key: value for key, value in run.items() if value is not None}})
+    return resolve(override(tree, assignments)), source
+
+
+def context(dataset: Dataset, device: torch.device) -> Context:
+    """What a model may know of a data set: its training rows and raw features, on ``device``."""
+    train = dataset.interactions.part("train")
+    raw = {
+        m: Raw(_tensor(modality.values).to(device), torch.from_numpy(modality.present).to(device))
+        for m, modality in dataset.modalities.items()
+    }
+    return Context(
+        n_users=dataset.n_users,
+        n_items=dataset.n_items,
+        user=torch.from_numpy(train.user.astype(np.int64)).to(device),
+        item=torch.from_numpy(train.item.astype(np.int64)).to(device),
+        weight=None if train.weight is None else torch.from_numpy(train.weight.astype(np.float32)).to(device),
+        raw=raw,
+    )
+
+
+def assemble(cfg: RunConfig, dataset: Dataset, device: torch.device) -> tuple[Assembly, Sampler]:
+    """The model with its plug-ins and the sampler that feeds it; the data set must be without its test rows."""
+    ctx = context(dataset, device)
+    assembly = build(cfg.model, cfg.model_cfg, cfg.plugins, ctx, cfg.run.seed).to(device)
+    sampler = Sampler(
+        ctx.user,
+        ctx.item,
+        ctx.weight,
+        ctx.n_users,
+        ctx.n_items,
+        batch_size=cfg.train.batch_size,
+        n_neg=assembly.n_neg,
+        pool=cfg.train.negatives,
+        popularity=cfg.train.popularity,
+        seed=cfg.run.seed,
+    )
+    return assembly, sampler
+
+
+def run(
+    cfg: RunConfig,
+    dataset: Dataset,
+    folder: Path | None = None,
+    watcher: Watcher | None = None,
+    data: str | None = None,
+) -> Result:
+    """Train, choose the epoch on validation, then evaluate it on the test split, once.
+
+    ``folder`` is created, or gone on with if it holds an unfinished run of the same settings. ``data`` is where the data set
+    was read from, kept for resuming.
+    """
+    if dataset.interactions.split is None:
+        raise PrismError(f"The data set {dataset.name} has no split. Make one: prismrec data split --help.")
+    parse(cfg.run.metrics)
+    device = pick_device(cfg.run.device)
+    torch.set_num_threads(cfg.run.threads or available_cores())
+    rules = protocol(cfg.run.protocol)
+    development = dataset.development()
+    validate = Evaluator.of(development, "valid", rules, _watched(cfg), device)
+    checkpoints = None
+    if folder is not None:
+        _open(folder, cfg, dataset, data)
+        checkpoints = Checkpoints(folder / "checkpoint")
+        watcher = _Log(folder, checkpoints, watcher)
+    start = time.perf_counter()
+    assembly, sampler = assemble(cfg, development, device)
+    built = time.perf_counter() - start
+    progress = fit(assembly, sampler, validate, cfg.train, checkpoints, watcher)
+    return _finish(cfg, dataset, assembly, progress, folder, built)
+
+
+def _finish(
+    cfg: RunConfig, dataset: Dataset, assembly: Assembly, progress: Progress, folder: Path | None, built: float
+) -> Result:
+    """Evaluate the chosen epoch on both parts and write what is left of it."""
+    rules, device = protocol(cfg.run.protocol), pick_device(cfg.run.device)
+    reps = assembly.represent()
+    metrics = [*cfg.run.metrics, *(m for m in LIST_METRICS if m not in cfg.run.metrics)]
+    seconds, evaluations = {}, {}
+    for part in ("valid", "test"):
+        evaluator = Evaluator.of(dataset, part, rules, metrics, device)
+        start = time.perf_counter()
+        evaluations[part] = evaluator.evaluate(reps)
+        seconds[part] = time.perf_counter() - start
+    rounds = progress.history or ({"seconds": built, "seconds_evaluation": seconds["valid"]},)
+    summary = {
+        "model": cfg.model.name,
+        "plugins": [plugin.name for plugin, _ in cfg.plugins],
+        "label": cfg.label,
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "seed": cfg.run.seed,
+        "protocol": cfg.run.protocol,
+        "valid": evaluations["valid"].mean,
+        "test": evaluations["test"].mean,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "stopped": progress.why,
+        "seconds": progress.seconds or built,
+        "seconds_per_epoch": float(np.median([r["seconds"] for r in rounds])),
+        "seconds_per_evaluation": float(np.median([r["seconds_evaluation"] for r in rounds])),
+        "peak_memory_mb": peak_memory_mb(device),
+        "parameters": sum(p.numel() for p in assembly.parameters()),
+        "config": cfg.tree(),
+    }
+    index = Index.of(_on_cpu(reps), dataset)
+    if folder is not None:
+        for part, evaluation in evaluations.items():
+            table = evaluation.per_user.with_columns(dataset.users.decode(evaluation.per_user["user"].to_numpy()).alias("user"))
+            with atomic(folder / "per_user" / f"{part}.parquet") as path:
+                table.write_parquet(path)
+        index.save(folder / "index")
+        write_json(folder / "result.json", summary)
+    return Result(evaluations["valid"].mean, evaluations["test"].mean, progress, summary, index, folder)
+
+
+def saved_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The settings of a run folder, and what else its config.yaml says (where the data lies, its fingerprints)."""
+    if not (folder / "config.yaml").is_file():
+        raise PrismError(f"{folder} is no run folder: it has no config.yaml. Name the folder that `prismrec train` wrote.")
+    tree = read_yaml(folder / "config.yaml")
+    return resolve({key: tree[key] for key in ("model", "plugins", "train", "run") if key in tree}), tree.get("data") or {}
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise PrismError(f"run.device is {name}, but this PyTorch sees no CUDA device. Use --device cpu or auto.")
+    return torch.device(name)
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most memory the device (CUDA) or this process (CPU) has held so far, in MB of 2²⁰ bytes; None where unknown."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge a figure: versions, machine, threads."""
+    return {
+        "prismrec": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+class _Log:
+    """Writes metrics.jsonl, a line an epoch, and passes on what it sees."""
+
+    def __init__(self, folder: Path, checkpoints: Checkpoints, inner: Watcher | None) -> None:
+        self.path, self.inner = folder / "metrics.jsonl", inner
+        kept = checkpoints.load()[0].history if checkpoints.exists() else ()
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def step(self, epoch: int, done: int, of: int) -> None:
+        if self.inner is not None:
+            self.inner.step(epoch, done, of)
+
+    def epoch(self, record: dict[str, Any], progress: Progress) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self.inner is not None:
+            self.inner.epoch(record, progress)
+
+
+def _open(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> None:
+    """Start a run folder, or check that the one there is of the same data."""
+    if (folder / "config.yaml").is_file():
+        known = saved_config(folder)[1].get("fingerprint")
+        if known != dataset.fingerprint:
+            raise PrismError(
+                f"{folder} was trained on data with fingerprint {known}; {dataset.name} now has {dataset.fingerprint}. "
+                "Give it the data it was trained on, or start a new run with another --out."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    source = {
+        "path": None if data is None else str(Path(data).resolve()),
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "interactions": dataset.interactions_fingerprint,
+    }
+    write_json(folder / "environment.json", environment())
+    write_text(folder / "config.yaml", yaml.safe_dump({**cfg.tree(), "data": source}, sort_keys=False, allow_unicode=True))
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run folder holds a result."""
+    return (folder / "result.json").is_file()
+
+
+def saved_result(folder: Path) -> dict[str, Any]:
+    """The content of result.json."""
+    if not finished(folder):
+        raise PrismError(f"{folder} holds no result yet. Finish it: prismrec train --resume {folder}")
+    result: dict[str, Any] = read_json(folder / "result.json")
+    return result
+
+
+def _watched(cfg: RunConfig) -> list[str]:
+    """Metrics of every epoch: those asked for, and the one that decides."""
+    wanted = [m for m in cfg.run.metrics if m.endswith(("@10", "@20"))] or cfg.run.metrics
+    return [*wanted, *([] if cfg.train.metric in wanted else [cfg.train.metric])]
+
+
+def _on_cpu(reps: Reps) -> Reps:
+    def rows(r: Any) -> Any:
+        return r.with_values(r.values.detach().cpu())
+
+    modal = {m: (user.detach().cpu(), rows(item)) for m, (user, item) in reps.modal.items()}
+    return replace(reps, user=reps.user.detach().cpu(), item=rows(reps.item), modal=modal, views={})
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    # torch warns of read-only memory, which a memory-mapped file is; nothing here writes to features
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(values)

@@ -1,0 +1,21 @@
+"""The models: one paper a file, and the one tuple that lists them."""
+
+from prismrec.errors import PrismError, nearest
+from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.models.bpr import BPR
+from prismrec.models.floors import EASE, ItemKNN, MostPop
+from prismrec.models.freedom import FREEDOM
+from prismrec.models.lightgcn import LightGCN
+from prismrec.models.vbpr import VBPR
+
+MODELS: tuple[type[Model], ...] = (MostPop, ItemKNN, EASE, BPR, LightGCN, VBPR, FREEDOM)
+
+__all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
+
+
+def model_named(name: str) -> type[Model]:
+    """The class of a model by its name on the command line."""
+    known = {model.name: model for model in MODELS}
+    if name not in known:
+        raise PrismError(f"There is no model {name!r}. {nearest(name, known)}")
+    return known[name]

@@ -1,0 +1,104 @@
+"""What a model is: a Config, a paper, representations from features, and named loss terms."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from prismrec.errors import PrismError
+from prismrec.nn import Projections, Raw
+from prismrec.types import Batch, Feats, ItemIds, Reps, Terms
+
+
+class Strict(BaseModel):
+    """A frozen record of settings that refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a method comes from; ``id`` is an arXiv number or a DOI."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a model may know when it is built: counts, training rows, raw features. Never validation or test rows.
+
+    ``user``, ``item`` (N,) int64 training rows; ``weight`` (N,) float32 or None; ``raw``: modality → Raw.
+    """
+
+    n_users: int
+    n_items: int
+    user: Tensor
+    item: Tensor
+    weight: Tensor | None
+    raw: Mapping[str, Raw]
+
+
+class Model(nn.Module, ABC):
+    """A model turns features into representations and those into loss terms; no I/O, no device calls, no printing.
+
+    ``name``: lower case, as on the command line. ``needs``: the least number of modalities. ``whole_table``: True where raw
+    features travel through a graph, so that every step needs all items' features rather than the batch's.
+    ``uses_weights``: whether interaction weights change anything.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[Paper]
+    Config: ClassVar[type[Strict]]
+    needs: ClassVar[int] = 0
+    n_neg: ClassVar[int] = 1
+    whole_table: ClassVar[bool] = False
+    uses_weights: ClassVar[bool] = True
+
+    cfg: Strict
+
+    def __init__(self, cfg: Strict, ctx: Context) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.n_users, self.n_items = ctx.n_users, ctx.n_items
+        self.phi = Projections()
+
+    @classmethod
+    def check(cls, ctx: Context) -> None:
+        """Refuse data that this model cannot use, with a sentence."""
+        if len(ctx.raw) < cls.needs:
+            found = ", ".join(ctx.raw) or "none"
+            raise PrismError(
+                f"{cls.name} needs at least {cls.needs} modalit{'y' if cls.needs == 1 else 'ies'}; the data offers {found}. "
+                "Add features to the data set (prismrec data import --help), or choose a collaborative model."
+            )
+
+    def project(self, raw: Mapping[str, Raw], index: ItemIds | None) -> Feats:
+        """φ_m(x_m) of the items of ``index``, or of all. New items are projected by passing their raw rows."""
+        return self.phi.project(raw, index)
+
+    def sides(self, feats: Feats) -> dict[str, tuple[int, int]]:
+        """Modality → widths of the user and item side that ``forward`` states in ``Reps.modal``."""
+        with torch.no_grad():
+            modal = self(feats).modal
+        return {m: (user.shape[1], rows.width) for m, (user, rows) in modal.items()}
+
+    def start_epoch(self, rng: torch.Generator) -> None:
+        """Redraw whatever changes between epochs, with ``rng``."""
+
+    @abstractmethod
+    def forward(self, feats: Feats) -> Reps:
+        """The paper's equations: features → representations."""
+
+    @abstractmethod
+    def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
+        """Weighted loss terms; the main ranking term is called ``rank``. A closed-form model returns none."""

@@ -1,0 +1,72 @@
+"""What a plug-in is: a module on the arrows between features, representations and loss. It names no model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prismrec.models.base import Paper, Strict
+from prismrec.types import Batch, Feats, Reps, Terms
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a model offers its plug-ins.
+
+    ``widths``: modality → width of its projected features; ``present``: modality → which items have it, (I,) bool;
+    ``sides``: modality → widths of the user and item side that the model states for it.
+    """
+
+    model: str
+    n_users: int
+    n_items: int
+    widths: Mapping[str, int]
+    present: Mapping[str, Tensor]
+    sides: Mapping[str, tuple[int, int]]
+
+
+class Plugin(nn.Module, ABC):
+    """Acts on features (``encode``) or on loss terms (``loss``), or both.
+
+    With all its weights at 0 a plug-in is the identity: no parameters, no random numbers, bit-equal training.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[Paper]
+    Config: ClassVar[type[Strict]]
+
+    cfg: Strict
+
+    def __init__(self, cfg: Strict) -> None:
+        super().__init__()
+        self.cfg = cfg
+
+    @property
+    def n_neg(self) -> int:
+        """Negatives per row that this plug-in asks for."""
+        return 1
+
+    @abstractmethod
+    def setup(self, offer: Offer) -> None:
+        """Make buffers and parameters for what the model offers, or raise a PrismError that says what is missing."""
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether ``start_epoch`` wants the features of all items in this epoch at all."""
+        return False
+
+    def start_epoch(self, epoch: int, feats: Feats, rng: torch.Generator) -> None:
+        """Before epoch ``epoch`` (from 0): features of all items after the earlier plug-ins, noise off, no gradients."""
+
+    def encode(self, feats: Feats, batch: Batch | None) -> tuple[Feats, Terms]:
+        """Features → features of the same shapes, and the cost of that. ``batch`` is None outside training."""
+        return feats, {}
+
+    def loss(self, terms: Terms, reps: Reps, feats: Feats, batch: Batch) -> Terms:
+        """Loss terms with this plug-in's own added (prefixed with its name), or with ``rank`` replaced."""
+        return terms

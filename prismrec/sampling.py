@@ -1,0 +1,112 @@
+"""An epoch of batches: shuffled training rows with negatives, drawn on the device that trains, from seeds alone.
+
+Every epoch and every column of negatives has a generator of its own, seeded by (seed, epoch, stream). So an epoch can be
+drawn again after an interruption, and asking for more negatives does not move the first ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prismrec.errors import PrismError
+from prismrec.types import Batch
+
+Pool = Literal["seen", "all"]
+_ROUNDS = 30  # rejections before the few rows left are drawn from their exact complement
+
+
+def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random generator for a named stream of a seed: streams of different names are independent."""
+    words = np.random.SeedSequence([seed, *stream]).generate_state(2, np.uint32)
+    return torch.Generator(device).manual_seed(int(words[0]) << 32 | int(words[1]))
+
+
+class Sampler:
+    """Batches of one epoch after another.
+
+    ``user``, ``item`` (N,) int64 training rows on the device that is to train; ``weight`` (N,) or None. A negative is drawn
+    from ``pool`` ("seen": items with a training row; "all": the catalogue) with probability ∝ (training rows)^``popularity``
+    (0: uniform) and is never a training item of its user.
+    """
+
+    def __init__(
+        self,
+        user: Tensor,
+        item: Tensor,
+        weight: Tensor | None,
+        n_users: int,
+        n_items: int,
+        *,
+        batch_size: int = 2048,
+        n_neg: int = 1,
+        pool: Pool = "seen",
+        popularity: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        if len(user) == 0:
+            raise PrismError("The training split is empty: there is nothing to learn from. Split the data again.")
+        self.user, self.item = user, item
+        self.weight = None if weight is None else weight / weight.mean()
+        self.n_items, self.batch_size, self.n_neg, self.seed = n_items, batch_size, n_neg, seed
+        count = torch.bincount(item, minlength=n_items)
+        self.pool = (count > 0).nonzero().squeeze(1) if pool == "seen" else torch.arange(n_items, device=user.device)
+        self.cumulative = None
+        if popularity != 0:
+            self.cumulative = count[self.pool].double().clamp(min=1).pow(popularity).cumsum(0)
+        self.keys = torch.unique(user * n_items + item)  # sorted: membership is a binary search
+        owned = torch.bincount(self.keys // n_items, minlength=n_users)
+        if int(owned.max()) >= len(self.pool):
+            full = int(owned.argmax())
+            raise PrismError(
+                f"User number {full} has all {len(self.pool):,} items that negatives are drawn from in the training split, "
+                "so that no negative exists. Remove this user, or set train.negatives=all."
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last one may be short."""
+        return math.ceil(len(self.user) / self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of epoch ``epoch`` (from 0): the same ones at every call."""
+        device = self.user.device
+        order = torch.randperm(len(self.user), generator=generator(self.seed, epoch, 0, device=device), device=device)
+        user, pos = self.user[order], self.item[order]
+        weight = None if self.weight is None else self.weight[order].split(self.batch_size)
+        columns = [self._negatives(user, generator(self.seed, epoch, 1 + c, device=device)) for c in range(self.n_neg)]
+        neg = torch.stack(columns, dim=1)
+        split = (user.split(self.batch_size), pos.split(self.batch_size), neg.split(self.batch_size))
+        for i, (u, p, n) in enumerate(zip(*split, strict=True)):
+            yield Batch(u, p, n, None if weight is None else weight[i])
+
+    def _negatives(self, user: Tensor, rng: torch.Generator) -> Tensor:
+        """One column: for each of ``user`` (N,) an item that it does not own → (N,)."""
+        base = user * self.n_items
+        drawn = self._draw(len(user), rng)
+        wrong = self._owned(base + drawn).nonzero().squeeze(1)
+        for _ in range(_ROUNDS):
+            if len(wrong) == 0:
+                return drawn
+            drawn[wrong] = self._draw(len(wrong), rng)
+            wrong = wrong[self._owned(base[wrong] + drawn[wrong])]
+        for row in wrong.tolist():  # users who own nearly everything: draw from what is left
+            free = self.pool[~self._owned(base[row] + self.pool)]
+            drawn[row] = free[torch.randint(len(free), (), generator=rng, device=free.device)]
+        return drawn
+
+    def _draw(self, n: int, rng: torch.Generator) -> Tensor:
+        if self.cumulative is None:
+            place = torch.randint(len(self.pool), (n,), generator=rng, device=self.pool.device)
+        else:
+            x = torch.rand(n, generator=rng, device=self.pool.device, dtype=torch.float64) * self.cumulative[-1]
+            place = torch.searchsorted(self.cumulative, x, right=True).clamp(max=len(self.pool) - 1)
+        return self.pool[place]
+
+    def _owned(self, keys: Tensor) -> Tensor:
+        place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return self.keys[place] == keys

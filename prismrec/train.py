@@ -1,0 +1,199 @@
+"""fit(): the one training loop, for every model. It knows a function that validates, and no test split."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prismrec.assembly import Assembly
+from prismrec.checkpoint import Checkpoints, Progress, load_module, pack, unpack
+from prismrec.errors import PrismError, nearest
+from prismrec.models.base import Strict
+from prismrec.sampling import Pool, Sampler, generator
+from prismrec.types import Reps
+
+Validate = Callable[[Reps], dict[str, float]]
+_RESEED, _REDRAW = 1 << 20, 1 << 21  # random streams beside those of the sampler
+
+
+class TrainConfig(Strict):
+    """How to train. ``patience`` and ``every`` count validations; budgets of 0 mean none."""
+
+    optimizer: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
+    lr: float = Field(1e-3, gt=0, description="learning rate at the start")
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    decay: float = Field(
+        0.96, gt=0, le=1, description="exponential: factor every decay_epochs; cosine: final share of lr"
+    )
+    decay_epochs: int = Field(50, ge=1, description="exponential: epochs for one factor; cosine: epochs to the floor")
+    warmup: int = Field(0, ge=0, description="epochs of linear warm-up")
+    clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0: no clipping")
+    batch_size: int = Field(2048, ge=1)
+    negatives: Pool = "seen"
+    popularity: float = Field(0.0, description="negatives are drawn with probability ∝ popularity to this power")
+    epochs: int = Field(1000, ge=0, description="at most this many")
+    seconds: float = Field(0.0, ge=0, description="at most this long; 0: no limit")
+    every: int = Field(1, ge=1, description="epochs between validations")
+    patience: int = Field(20, ge=1, description="validations without a gain before stopping")
+    metric: str = Field("recall@20", description="validation metric that picks the epoch")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast where the device has it")
+    checkpoint_seconds: float = Field(20.0, ge=0, description="least time between checkpoints")
+
+
+class Watcher(Protocol):
+    """Whoever wants to see training: progress bars, logs. Called with plain numbers."""
+
+    def step(self, epoch: int, done: int, of: int) -> None:
+        """``done`` of ``of`` batches of epoch ``epoch`` (from 1) are trained."""
+
+    def epoch(self, record: dict[str, Any], progress: Progress) -> None:
+        """An epoch has ended and been validated."""
+
+
+def learning_rate(cfg: TrainConfig, epoch: int) -> float:
+    """The rate of epoch ``epoch`` (from 0): a function of the epoch alone, so that resuming needs no scheduler state."""
+    rate = cfg.lr
+    if cfg.schedule == "exponential":
+        rate *= cfg.decay ** (epoch / cfg.decay_epochs)
+    elif cfg.schedule == "cosine":
+        wave = (1 + math.cos(math.pi * min(epoch / cfg.decay_epochs, 1))) / 2
+        rate *= cfg.decay + (1 - cfg.decay) * wave
+    return rate * min(1.0, (epoch + 1) / (cfg.warmup + 1))
+
+
+def make_optimizer(assembly: Assembly, cfg: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer by name, fused where it can be: the step is bound by the bytes of tables and moments."""
+    groups = [p for p in assembly.parameters() if p.requires_grad]
+    if cfg.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+    if cfg.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+    if cfg.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, momentum=0.0, fused=True)
+    return torch.optim.Adagrad(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=groups[0].device.type == "cpu")
+
+
+def fit(
+    assembly: Assembly,
+    sampler: Sampler,
+    validate: Validate,
+    cfg: TrainConfig,
+    checkpoints: Checkpoints | None = None,
+    watcher: Watcher | None = None,
+) -> Progress:
+    """Train until the stopping rule is met; on return ``assembly`` holds the weights of the best validation epoch.
+
+    Goes on from ``checkpoints`` where there is one. All randomness of an epoch comes from the sampler's seed and the epoch's
+    number, so that an interrupted run ends in the same bits as one that never was. A loss that is not finite is an error.
+    """
+    if not assembly.trainable:
+        return Progress(done=True, why="nothing to train")
+    device = next(assembly.parameters()).device
+    optimizer = make_optimizer(assembly, cfg)
+    scaler = torch.amp.GradScaler(device.type, enabled=cfg.precision == "fp16")
+    progress, best = Progress(), clone(assembly)
+    if checkpoints is not None and checkpoints.exists():
+        progress, last, best = checkpoints.load()
+        unpack(last, assembly, optimizer, scaler)
+    progress = _stop(replace(progress, done=False, why=""), cfg)  # the budget may have grown since
+    saved = time.perf_counter()
+    while not progress.done:
+        start = time.perf_counter()
+        record = _train_epoch(assembly, sampler, optimizer, scaler, cfg, progress.epoch, watcher)
+        trained = time.perf_counter()
+        value, record["valid"] = float("-inf"), None
+        if (progress.epoch + 1) % cfg.every == 0 or progress.epoch + 1 == cfg.epochs:
+            record["valid"] = validate(assembly.represent())
+            value = pick(record["valid"], cfg.metric)
+        end = time.perf_counter()
+        record |= {"seconds": trained - start, "seconds_evaluation": end - trained}
+        progress = _stop(progress.after(record, value, end - start), cfg)
+        if progress.best_epoch == progress.epoch:
+            best = clone(assembly)
+        if watcher is not None:
+            watcher.epoch(record, progress)
+        if checkpoints is not None and (progress.done or end - saved >= cfg.checkpoint_seconds):
+            checkpoints.save(progress, pack(assembly, optimizer, scaler), best)
+            saved = time.perf_counter()
+    load_module(assembly, {name: value.to(device) for name, value in best.items()})
+    return progress
+
+
+def clone(module: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of the module's state."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def pick(metrics: dict[str, float], name: str) -> float:
+    """The metric that decides; a name that was not computed is an error with a suggestion."""
+    if name not in metrics:
+        raise PrismError(f"train.metric is {name!r}, which is not among the metrics computed. {nearest(name, metrics)}")
+    return metrics[name]
+
+
+def _train_epoch(
+    assembly: Assembly,
+    sampler: Sampler,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    cfg: TrainConfig,
+    epoch: int,
+    watcher: Watcher | None,
+) -> dict[str, Any]:
+    device = next(assembly.parameters()).device
+    rate = learning_rate(cfg, epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    dtype = torch.bfloat16 if cfg.precision == "bf16" else torch.float16
+    sums: dict[str, Tensor] = {}
+    rows = 0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator(sampler.seed, epoch, _RESEED).initial_seed())  # dropout and noise of this epoch
+        assembly.start_epoch(epoch, generator(sampler.seed, epoch, _REDRAW, device=device))
+        for done, batch in enumerate(sampler.epoch(epoch), 1):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, dtype, enabled=cfg.precision != "fp32"):
+                terms = assembly.loss(batch)
+            scaler.scale(torch.stack(list(terms.values())).sum()).backward()
+            if cfg.clip > 0:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(assembly.parameters(), cfg.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            for (
+                name,
+                term,
+            ) in terms.items():  # summed where they are: nothing waits for the device within an epoch
+                term = term.detach() * len(batch.user)
+                sums[name] = sums[name] + term if name in sums else term
+            rows += len(batch.user)
+            if watcher is not None:
+                watcher.step(epoch + 1, done, len(sampler))
+    means = {name: float(total) / rows for name, total in sums.items()}
+    for name, mean in means.items():
+        if not math.isfinite(mean):
+            raise PrismError(
+                f"The loss term {name!r} became {mean} in epoch {epoch + 1}. Lower train.lr, set train.clip, or check the "
+                "features for extreme values (prismrec data inspect). The last checkpoint is untouched."
+            )
+    return {"epoch": epoch + 1, "lr": rate, "loss": sum(means.values()), "terms": means}
+
+
+def _stop(progress: Progress, cfg: TrainConfig) -> Progress:
+    """The stopping rule, in full precision: ``patience`` validations without a strict gain, or a budget spent."""
+    waited = (progress.epoch - progress.best_epoch) // cfg.every
+    if waited >= cfg.patience:
+        return replace(progress, done=True, why=f"no gain in {cfg.patience} validations")
+    if progress.epoch >= cfg.epochs:
+        return replace(progress, done=True, why=f"all {cfg.epochs} epochs")
+    if cfg.seconds and progress.seconds >= cfg.seconds:
+        return replace(progress, done=True, why=f"time limit of {cfg.seconds:g} s")
+    return progress
