@@ -25,8 +25,8 @@ def draw(path: Path, n_rows: int, text_ids: bool, seed: int = 0) -> None:
     """One user per ten rows, one item per hundred; both degrees follow a power law; some pairs repeat; a rating and a time."""
     rng = np.random.default_rng(seed)
     n_users, n_items = max(n_rows // 10, 10), max(n_rows // 100, 10)
-    user = rng.permutation(n_users)[(n_users * rng.random(n_rows) ** 1.7).astype(np.int64)]
-    item = rng.permutation(n_items)[(n_items * rng.random(n_rows) ** 2.5).astype(np.int64)]
+    user = rng.permutation(n_users)[(n_users * rng.random(n_rows) ** 2.5).astype(np.int64)]
+    item = rng.permutation(n_items)[(n_items * rng.random(n_rows) ** 4).astype(np.int64)]
     frame = pl.DataFrame(
         {
             "uid": user,

@@ -61,7 +61,8 @@ def _unreadable(path: Path, error: Exception) -> PrismError:
         return PrismError(f"There is no file {path}.")
     detail = " ".join(str(error).split("\n\n")[0].split()).rstrip(".")[:200]
     return PrismError(
-        f"{path} ({path.stat().st_size:,} bytes) cannot be read: {detail}. Check that it is whole, text in UTF-8, and that files read together have the same columns."
+        f"{path} ({path.stat().st_size:,} bytes) cannot be read: {detail}. "
+        "Check that it is whole, text in UTF-8, and that files read together have the same columns."
     )
 
 
