@@ -108,7 +108,7 @@ def shop(tmp_path):
 
 def test_features_follow_the_item_table_whatever_its_order(shop):
     np.save(shop / "image.npy", np.array([[4, 4], [3, 3], [2, 2]], np.float32))
-    vectors = pl.DataFrame({"sku": ["a", "zzz", "c"], "vector": [[1.0, 2, 3], [9.0, 9, 9], [7.0, 8, 9]]})
+    vectors = pl.DataFrame({"sku": ["a", "zzz", "c"], "vector": [[1.0, 2.0, 3.0], [9.0, 9.0, 9.0], [7.0, 8.0, 9.0]]})
     vectors.write_parquet(shop / "text.parquet")
     dataset = read(
         shop / "log.csv",
@@ -135,10 +135,10 @@ def test_bad_features_and_item_tables(shop):
         read(shop / "log.csv", user="uid", items=shop / "items.csv", features={"image": shop / "image.npy"})
     with pytest.raises(PrismError, match=r"have no ids.*--items"):
         read(shop / "log.csv", user="uid", features={"image": shop / "image.npy"})
-    pl.DataFrame({"sku": ["a", "b"], "v": [[1.0, 2], [1.0]]}).write_parquet(shop / "odd.parquet")
+    pl.DataFrame({"sku": ["a", "b"], "v": [[1.0, 2.0], [1.0]]}).write_parquet(shop / "odd.parquet")
     with pytest.raises(PrismError, match="lists of one length"):
         read(shop / "log.csv", user="uid", features={"text": shop / "odd.parquet"})
-    pl.DataFrame({"sku": ["a", "b"], "v": [1.0, 2]}).write_parquet(shop / "flat.parquet")
+    pl.DataFrame({"sku": ["a", "b"], "v": [1.0, 2.0]}).write_parquet(shop / "flat.parquet")
     with pytest.raises(PrismError, match="one of lists of numbers"):
         read(shop / "log.csv", user="uid", features={"text": shop / "flat.parquet"})
     (shop / "items.csv").write_text("sku,title\nb,B\nb,Again\n")
