@@ -141,6 +141,19 @@ class Dataset:
         """The data without its test rows: all that training, early stopping and search ever see."""
         return replace(self, interactions=self.interactions.part("train", "valid"))
 
+    def require(self, *parts: str) -> None:
+        """Raise ``PrismError`` unless each named part of the split has rows."""
+        for name in parts:
+            if not len(self.interactions.part(name)):
+                assert self.interactions.split is not None
+                counts = ", ".join(
+                    f"{int((self.interactions.split == code).sum()):,} {part}" for part, code in PARTS.items()
+                )
+                raise PrismError(
+                    f"The {name} part of {self.name!r} is empty (rows: {counts}), but it is needed here; "
+                    "make another split with `prismrec data split DATA -o OUT`."
+                )
+
     @cached_property
     def interactions_fingerprint(self) -> str:
         """First 16 hexadecimal digits of the digest of the interactions and the counts."""

@@ -36,6 +36,12 @@ def test_parts_before_a_split_are_refused_in_a_sentence(toy):
         unsplit.development()
 
 
+def test_an_empty_part_is_refused_in_a_sentence_where_it_is_needed(toy):
+    toy.require("train", "valid", "test")
+    with pytest.raises(PrismError, match=r"test part of 'toy' is empty \(rows: 1 train, 1 valid, 0 test\)"):
+        toy.development().require("train", "test")
+
+
 def test_the_fingerprint_is_pinned(toy):
     """Run folders and caches are keyed by it: it must not move with a library, a machine or a refactoring."""
     assert toy.fingerprint == PINNED
