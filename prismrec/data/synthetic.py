@@ -30,19 +30,25 @@ import torch
 
 from prismrec.data.dataset import Dataset, Interactions, Modality
 from prismrec.data.ids import IdMap
+from prismrec.data.splits import by_ratio
 from prismrec.errors import PrismError, nearest
 from prismrec.types import Reps, Rows
 
 WIDTHS: Mapping[str, int] = {"image": 64, "text": 48}
 """Modality → width of its raw features, unless told otherwise."""
 
-NOUNS = "jacket boots backpack dress watch sneakers lamp mug scarf chair headphones notebook tent guitar kettle rug"
-ADJECTIVES = (
-    "red navy green yellow black white pink grey orange teal brown violet beige silver gold maroon",
-    "waterproof handmade lightweight vintage recycled luxury foldable sporty soft travel office gift "
-    "organic washable slim sturdy",
-    "quiet loud warm bright crisp mellow deep airy sharp smooth rough clear fast slow near far",
+NOUNS = (
+    "jacket boots backpack dress watch sneakers lamp mug scarf chair "
+    "headphones notebook tent guitar kettle rug clock pillow umbrella bicycle"
 )
+ADJECTIVES = (
+    "red navy green yellow black white pink grey orange teal "
+    "brown violet beige silver gold maroon striped dotted checked plain",
+    "waterproof handmade lightweight vintage recycled luxury foldable sporty soft travel "
+    "office gift organic washable slim sturdy quiet heated limited basic",
+    "loud warm bright crisp mellow deep airy sharp smooth rough clear fast slow near far thin full dry wet round",
+)
+"""Words for the unique factors of the first, second and third modality, then from the start again."""
 MOODS = ("matching", "contrasting")
 
 
@@ -53,10 +59,12 @@ class Factor(NamedTuple):
     strength: float
 
 
-REDUNDANT = Factor(8, 1.2)
-UNIQUE = Factor(8, 1.2)
+REDUNDANT = Factor(10, 1.7)
+UNIQUE = Factor(10, 1.7)
 SYNERGY = Factor(2, 0.8)
 HIDDEN = Factor(2, 0.5)
+CLUMPED = 0.6
+"""Share of the variance of a factor that comes from kinds: an item stands out in one factor, as jackets do."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +115,9 @@ def draw(
     unique: Factor = UNIQUE,
     synergy: Factor = SYNERGY,
     hidden: Factor = HIDDEN,
-    nuisance: int = 2,
+    nuisance: int = 1,
     noise: float = 0.3,
-    popularity: float = 0.8,
+    popularity: float = 0.6,
     interactions: float = 20.0,
     activity: float = 0.5,
     missing: float = 0.03,
@@ -122,7 +130,7 @@ def draw(
     standard deviation of white noise on features whose signal has variance one. ``popularity``: standard deviation
     of the log odds that an item owes to nothing but itself. ``interactions``: mean per user, at least 5 each,
     log-normal with sigma ``activity``. ``missing``: share of items that lack one modality, in [0, 1] (0 where there
-    is only one). The split is 8:1:1 at random per user; times are uniform over a year, in seconds.
+    is only one). The split is 8:1:1 at random per user (``splits.by_ratio``); times are uniform over a year, in seconds.
     """
     _check(n_users, n_items, modalities, (redundant, unique, synergy, hidden), interactions, missing)
     stream = _streams(seed)
@@ -159,12 +167,12 @@ def draw(
         name="planted",
         users=IdMap(pl.Series("user", [f"u{u:05d}" for u in range(n_users)]), "user"),
         items=IdMap(pl.Series("item", [f"i{i:05d}" for i in range(n_items)]), "item"),
-        interactions=_split(next(stream), rows),
+        interactions=rows,
         modalities=features,
         item_table=_table(item, names),
         provenance={"source": "prismrec.data.synthetic.draw", "seed": seed},
     )
-    return Planted(dataset, user, item, codes)
+    return Planted(by_ratio(dataset, seed=seed), user, item, codes)
 
 
 def _check(
@@ -205,10 +213,10 @@ def _codes(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
 
 
 def _clumped(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
-    """(n, size) uncorrelated factors of variance one, half of it in one coordinate: catalogues have kinds."""
-    values: np.ndarray = rng.standard_normal((n, size)) * np.sqrt(0.5)
+    """(n, size) uncorrelated factors of variance one, of which each row has one that stands out."""
+    values: np.ndarray = rng.standard_normal((n, size)) * np.sqrt(1 - CLUMPED)
     if size:
-        values[np.arange(n), rng.integers(0, size, n)] += np.sqrt(0.5 * size) * _codes(rng, n, 1)[:, 0]
+        values[np.arange(n), rng.integers(0, size, n)] += np.sqrt(CLUMPED * size) * _codes(rng, n, 1)[:, 0]
     return values
 
 
@@ -269,17 +277,6 @@ def _take(
     # Times do not follow the order of drawing: favourites would come first, and a split by time would be biased.
     times = clock.integers(1_700_000_000, 1_731_536_000, len(rows_user))
     return Interactions(rows_user, np.concatenate(taken).astype(np.int32), timestamp=times)
-
-
-def _split(rng: np.random.Generator, rows: Interactions) -> Interactions:
-    """8:1:1 at random per user, at least one row each for validation and test."""
-    count = np.bincount(rows.user)
-    order = np.lexsort((rng.random(len(rows)), rows.user))
-    place = np.empty(len(rows), dtype=np.int64)
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
-    held = np.maximum(1, np.rint(count / 10)).astype(np.int64)[rows.user]
-    split = np.where(place < held, 2, np.where(place < 2 * held, 1, 0)).astype(np.int8)
-    return Interactions(rows.user, rows.item, split, timestamp=rows.timestamp)
 
 
 def _table(item: Mapping[str, np.ndarray], names: list[str]) -> pl.DataFrame:
