@@ -140,8 +140,8 @@ class Evaluator:
     @torch.no_grad()
     def rank(self, reps: Reps) -> Ranked:
         """The lists (n, k) of ``self.users``, on the CPU."""
-        user, item = reps.user.detach(), reps.item.values.detach()
-        ranked = top_k(user if self._rows is None else rows_of(user, self._rows), item, self.k, self.seen)
+        user = reps.user if self._rows is None else rows_of(reps.user, self._rows)
+        ranked = top_k(user, reps.item.values, self.k, self.seen)
         return Ranked(ranked.items.cpu(), ranked.scores.cpu())
 
     def hits(self, lists: Tensor) -> Hits:

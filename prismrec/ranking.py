@@ -145,6 +145,7 @@ def top_k(user: Tensor, item: Tensor, k: int, masked: Csr | None = None, users: 
         users = users.to(user.device)
         user = rows_of(user, users)
         masked = None if masked is None else masked.take(users)
+    user, item = user.detach(), item.detach()
     n, n_items = user.shape[0], item.shape[0]
     levels = _levels(n_items, k)
     width = -(-n_items // _GROUP**levels) * _GROUP**levels
@@ -242,8 +243,8 @@ def _scorer(user: Tensor, item: Tensor, width: int) -> tuple[Block, torch.dtype]
     if is_sparse[0] and not is_sparse[1]:
         bags = Csr.from_tensor(user)
         table = item.t().contiguous()
-        weights = bags.values
-        assert weights is not None
+        assert bags.values is not None
+        weights = bags.values.to(table.dtype)
         ends = bags.indptr.tolist()
 
         def bag(start: int, stop: int, out: Tensor) -> None:
@@ -255,10 +256,7 @@ def _scorer(user: Tensor, item: Tensor, width: int) -> tuple[Block, torch.dtype]
 
         return bag, item.dtype
     right_side = Csr.from_tensor(item.cpu()).scipy(item.shape[1]).T.tocsr()
-    if is_sparse[0]:
-        left_side = Csr.from_tensor(user.cpu()).scipy(user.shape[1])
-    else:
-        left_side = user.cpu().numpy()
+    left_side = Csr.from_tensor(user.cpu()).scipy(user.shape[1]) if is_sparse[0] else user.cpu().numpy()
 
     def product(start: int, stop: int, out: Tensor) -> None:
         scores: Any = left_side[start:stop] @ right_side
@@ -278,9 +276,10 @@ def _run(
     workers = min(threads, -(-n // rows)) if on_cpu else 1
 
     def worker(number: int) -> None:
-        buffer = torch.empty(min(rows, n), width, device=device, dtype=dtype)
-        for start in range(number * rows, n, workers * rows):
-            work(start, min(start + rows, n), buffer)
+        with torch.inference_mode():
+            buffer = torch.empty(min(rows, n), width, device=device, dtype=dtype)
+            for start in range(number * rows, n, workers * rows):
+                work(start, min(start + rows, n), buffer)
 
     def single_threaded(number: int) -> None:
         torch.set_num_threads(1)  # of this thread: kernels of one block are too short to share
