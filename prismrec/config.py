@@ -99,26 +99,34 @@ def section(kind: type[S], settings: Any, where: str) -> S:
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
-    """``key.path=value`` texts laid over a tree; values are YAML. ``clear.rank=4`` is short for ``plugins.clear.rank=4``."""
-    out = merge({}, tree)
+    """``section.key=value`` texts laid over a tree; values are YAML."""
     for text in assignments:
         path, equals, value = text.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys) or len(keys) < 2:
+        if not equals:
             raise PrismError(f"--set {text!r} is no assignment; expected section.key=value, such as model.layers=3.")
-        if keys[0] not in _SECTIONS:
-            if keys[0] not in (out.get("plugins") or {}):
-                options = [*_SECTIONS, *(out.get("plugins") or {})]
-                raise PrismError(f"--set {text!r}: there is no section {keys[0]!r}. {nearest(keys[0], options)}")
-            keys.insert(0, "plugins")
-        branch: Any = out
-        for key in keys[:-1]:
-            if branch.get(key) is None:
-                branch[key] = {}
-            branch = branch[key]
-            if not isinstance(branch, dict):
-                raise PrismError(f"--set {text!r}: {key} holds {branch!r} and has no settings below it.")
-        branch[keys[-1]] = parse_yaml(value, f"--set {text}")
+        tree = assign(tree, path.strip(), parse_yaml(value, f"--set {text}"))
+    return tree
+
+
+def assign(tree: Tree, path: str, value: Any) -> Tree:
+    """A tree with the value at ``section.key``; ``clear.rank`` is short for ``plugins.clear.rank``."""
+    keys = path.split(".")
+    if len(keys) < 2 or not all(keys):
+        raise PrismError(f"{path!r} names no setting; expected section.key, such as model.layers.")
+    plugins = tree.get("plugins") or {}
+    if keys[0] not in _SECTIONS:
+        if keys[0] not in plugins:
+            raise PrismError(f"{path!r}: there is no section {keys[0]!r}. {nearest(keys[0], [*_SECTIONS, *plugins])}")
+        keys.insert(0, "plugins")
+    out = merge({}, tree)
+    branch: Any = out
+    for key in keys[:-1]:
+        if branch.get(key) is None:
+            branch[key] = {}
+        branch = branch[key]
+        if not isinstance(branch, dict):
+            raise PrismError(f"{path!r}: {key} holds {branch!r} and has no settings below it.")
+    branch[keys[-1]] = value
     return out
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ import yaml
 from prismrec import __version__
 from prismrec.assembly import Assembly, build
 from prismrec.checkpoint import Checkpoints, Progress
-from prismrec.config import RunConfig, merge, override, published, read_yaml, resolve
+from prismrec.config import RunConfig, assign, merge, override, published, read_yaml, resolve
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
-from prismrec.index import Index
+from prismrec.index import FUSED, Index
 from prismrec.io import atomic, read_json, write_json, write_text
 from prismrec.metrics import parse
 from prismrec.models import Context
 from prismrec.nn import Raw
 from prismrec.sampling import Sampler
 from prismrec.train import Watcher, fit
-from prismrec.types import Reps
+from prismrec.types import Reps, Rows
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,14 @@ def configure(
     plugins: Sequence[str] = (),
     file: Path | None = None,
     assignments: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
     **run: Any,
 ) -> tuple[RunConfig, str]:
     """The settings of a run and where they come from.
 
     In rising order: the classes' defaults; the published settings of this model for this very data, unless a ``file`` is
-    given; the file; ``model`` and ``plugins``; ``run`` settings that are not None; ``assignments`` ("section.key=value").
+    given; the file; ``model`` and ``plugins``; ``run`` settings that are not None; ``settings`` ("section.key" → value);
+    ``assignments`` ("section.key=value").
     """
     tree: dict[str, Any] = read_yaml(file) if file is not None else {}
     tree.pop("data", None)  # a published file says which data it is for
@@ -71,6 +73,8 @@ def configure(
         tree = merge({**tree, "model": {}} if other else tree, {"model": {"name": model}})
     tree = merge(tree, {"plugins": {plugin: (tree.get("plugins") or {}).get(plugin, {}) for plugin in plugins}})
     tree = merge(tree, {"run": {key: value for key, value in run.items() if value is not None}})
+    for path, value in (settings or {}).items():
+        tree = assign(tree, path, value)
     return resolve(override(tree, assignments)), source
 
 
@@ -257,12 +261,7 @@ class _Log:
 def _open(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> None:
     """Start a run folder, or check that the one there is of the same data."""
     if (folder / "config.yaml").is_file():
-        known = saved_config(folder)[1].get("fingerprint")
-        if known != dataset.fingerprint:
-            raise PrismError(
-                f"{folder} was trained on data with fingerprint {known}; {dataset.name} now has {dataset.fingerprint}. "
-                "Give it the data it was trained on, or start a new run with another --out."
-            )
+        check_same_data(folder, saved_config(folder)[1], dataset)
         return
     folder.mkdir(parents=True, exist_ok=True)
     source = {
@@ -273,6 +272,22 @@ def _open(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> N
     }
     write_json(folder / "environment.json", environment())
     write_text(folder / "config.yaml", yaml.safe_dump({**cfg.tree(), "data": source}, sort_keys=False, allow_unicode=True))
+
+
+def check_same_data(folder: Path, known: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuse a data set that is not the one of the run in ``folder``; ``known`` is what the run says of its own."""
+    if known.get("fingerprint") != dataset.fingerprint:
+        raise PrismError(
+            f"{folder} was trained on data with fingerprint {known.get('fingerprint')}; {dataset.name} now has "
+            f"{dataset.fingerprint}. Give it the data it was trained on, or train a new run on this one."
+        )
+
+
+def saved_reps(folder: Path) -> Reps:
+    """The final representations of a finished run."""
+    saved_result(folder)
+    user, item = Index.load(folder / "index").sides[FUSED]
+    return Reps(user, Rows(item))
 
 
 def finished(folder: Path) -> bool:

@@ -8,13 +8,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from prismrec.errors import PrismError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -66,33 +65,38 @@ def sha256(path: str | Path) -> str:
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> str:
     """Write named tensors as safetensors, atomically; returns the file's SHA-256."""
+    from safetensors.torch import save_file  # late: most commands never touch a tensor
+
     with atomic(path) as part:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
-        digest = sha256(part)
-    return digest
+        return sha256(part)
 
 
 def load_tensors(path: str | Path, digest: str | None = None) -> dict[str, Tensor]:
-    """Read named tensors; a file that is missing, cut short, tampered with (``digest`` differs) or no safetensors is refused."""
+    """Read named tensors; a file that is missing, cut short, changed (``digest``) or no safetensors is refused."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
     path = Path(path)
     if not path.is_file():
         raise PrismError(
             f"{path} does not exist; the run it belongs to is incomplete. Train again or name another run."
         )
-    head = path.open("rb").read(4)
-    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or head == b"PK\x03\x04":
-        raise PrismError(
-            f"{path} is a pickle or a zipped torch file, not safetensors; PrismRec never opens pickles, since they can run code. "
-            "Convert it with safetensors.torch.save_file."
-        )
-    if digest is not None and sha256(path) != digest:
-        raise PrismError(
-            f"{path} does not match its checksum: it was cut short or changed after it was written. "
-            "Restore it from a copy, or train again."
-        )
     try:
         with safe_open(path, framework="pt"):
             pass
-        return load_file(path)
     except SafetensorError as error:
+        with path.open("rb") as file:
+            head = file.read(4)
+        # a safetensors file can begin with the same bytes: only one that cannot be read is called a pickle
+        if head[:1] == b"\x80" or head == b"PK\x03\x04":
+            raise PrismError(
+                f"{path} is a pickle or a zipped torch file, not safetensors; PrismRec never opens pickles, since they can "
+                "run code. Convert it with safetensors.torch.save_file."
+            ) from None
         raise PrismError(f"{path} is not a whole safetensors file ({error}); restore it from a copy.") from None
+    if digest is not None and sha256(path) != digest:
+        raise PrismError(
+            f"{path} does not match its checksum: it was changed after it was written. Restore it from a copy, or train again."
+        )
+    return load_file(path)

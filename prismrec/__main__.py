@@ -1,0 +1,5 @@
+"""``python -m prismrec``."""
+
+from prismrec.cli.app import main
+
+main()

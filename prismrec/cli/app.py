@@ -1,0 +1,83 @@
+"""The ``prismrec`` command: its doors, and how errors leave it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prismrec import __version__
+from prismrec.cli import data, runs, show
+from prismrec.errors import PrismError
+
+app = typer.Typer(
+    name="prismrec",
+    help="Multimodal recommendation: from a data set to honest rankings.\n\nStart with: **prismrec demo**",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data.app, name="data")
+app.command("train")(runs.train)
+app.command("evaluate")(runs.evaluate)
+app.command("recommend")(runs.recommend)
+app.command("models")(show.models)
+app.command("plugins")(show.plugins)
+app.command("demo")(show.demo)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"prismrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where there is an error.")] = False,
+) -> None:
+    """Options that every command takes."""
+
+
+def main() -> None:
+    """Run a command; an error becomes a sentence on stderr and a status: 2 bad input, 1 a fault of ours, 130 interrupted."""
+    debug = "--debug" in sys.argv[1:]
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app(prog_name="prismrec")
+    except PrismError as error:
+        _leave(str(error), 2, debug)
+    except KeyboardInterrupt:
+        _leave("Interrupted. A run that was training goes on with: prismrec train --resume RUN", 130, debug)
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _leave(f"The disk is full: {error.filename or 'a file'} could not be written. Free some space and run again; "
+                   "what was there before is untouched.", 2, debug)  # fmt: skip
+        _leave(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2, debug)
+    except Exception as error:
+        _leave(f"{type(error).__name__}: {error}. This is a fault of prismrec; --debug shows where.", 1, debug)
+
+
+def _leave(sentence: str, status: int, debug: bool) -> None:
+    if debug:
+        raise  # noqa: PLE0704 - called from an except clause
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]Error:[/] {_plain(sentence)}")
+    raise SystemExit(status)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

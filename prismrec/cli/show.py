@@ -1,0 +1,92 @@
+"""``prismrec models``, ``prismrec plugins``, ``prismrec demo``."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from prismrec.models.base import Paper, Strict
+
+
+class ListFormat(StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+FormatOption = Annotated[ListFormat, typer.Option("--format", help="A table, or JSON for scripts.")]
+
+
+def models(format: FormatOption = ListFormat.TABLE) -> None:
+    """List the models with paper, year and what they need.
+
+    Example: **prismrec models --format json**
+    """
+    from prismrec.models import MODELS
+
+    rows = [
+        {**_entry(model.name, model.paper, model.Config), "modalities": model.needs, "uses_weights": model.uses_weights}
+        for model in MODELS
+    ]
+    _print("Models", rows, format)
+
+
+def plugins(format: FormatOption = ListFormat.TABLE) -> None:
+    """List the plug-ins, which act on any model that qualifies.
+
+    Example: **prismrec plugins --format json**
+    """
+    from prismrec.plugins import PLUGINS
+
+    _print("Plug-ins", [_entry(plugin.name, plugin.paper, plugin.Config) for plugin in PLUGINS], format)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("demo-report"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of data and training.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller catalogue and fewer models.")] = False,
+) -> None:
+    """Draw a planted catalogue, train the models, print a leaderboard beside the best achievable score, write a report.
+
+    Example: **prismrec demo -o demo-report**
+    """
+    from prismrec.demo import run_demo
+
+    run_demo(out, seed=seed, quick=quick)
+
+
+def _entry(name: str, paper: Paper, config: type[Strict]) -> dict[str, Any]:
+    settings = {
+        key: {"default": field.get_default(call_default_factory=True), "help": field.description}
+        for key, field in config.model_fields.items()
+    }
+    return {
+        "name": name,
+        "title": paper.title,
+        "authors": paper.authors,
+        "venue": paper.venue,
+        "year": paper.year,
+        "id": paper.id,
+        "settings": settings,
+    }
+
+
+def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
+    if format is ListFormat.JSON:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in ("name", "year", "venue", "paper", "settings"):
+        table.add_column(column, overflow="fold", justify="right" if column == "year" else "left")
+    for row in rows:
+        settings = " ".join(f"{key}={value['default']}" for key, value in row["settings"].items())
+        table.add_row(f"[bold]{row['name']}[/]", str(row["year"]), row["venue"], row["title"], settings)
+    Console().print(table)

@@ -1,0 +1,199 @@
+"""Figures as SVG text that goes into a page: no files, no screen, and colours that follow the page, light or dark.
+
+Colours are drawn as placeholders that become CSS variables: ``--ink``, ``--muted``, ``--line``, ``--paper`` and ``--c0`` …
+``--c7``, which the page defines. Text stays text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""x and y of a curve."""
+
+_INK, _MUTED, _LINE, _PAPER = "#0101f1", "#0202f2", "#0303f3", "#0404f4"
+_SERIES = tuple(f"#05{k:02x}f5" for k in range(8))
+_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _PAPER: "--paper"} | {
+    colour: f"--c{k}" for k, colour in enumerate(_SERIES)
+}
+_DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
+_WIDTH = 4.7  # inches: on a telephone the letters shrink by a fifth, not by half
+
+
+def curves(lines: Mapping[str, Line], y: str, best: Mapping[str, float] | None = None, x: str = "epoch") -> str:
+    """One curve for each name; a dot where x is ``best[name]``. A logarithmic axis where values span 30-fold."""
+    with _figure(3.1) as (figure, axes):
+        for position, (name, (xs, ys)) in enumerate(lines.items()):
+            colour, dash = _style(position)
+            axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=1.6, label=name)
+            at = (best or {}).get(name)
+            if at is not None and at in list(xs):
+                axes.plot([at], [ys[list(xs).index(at)]], "o", color=colour, markersize=5)
+        values = [v for _, ys in lines.values() for v in ys]
+        if min(values) > 0 and max(values) > 30 * min(values):
+            axes.set_yscale("log")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        _whole_numbers(axes, [v for xs, _ in lines.values() for v in xs])
+        axes.grid(axis="y", color=_LINE, linewidth=0.7)
+        if len(lines) > 1:
+            figure.legend(
+                loc="outside lower left", ncols=min(3, len(lines)), frameon=False, fontsize=9, labelcolor=_INK
+            )
+        return _svg(figure, f"{y} by {x}: " + ", ".join(lines))
+
+
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    x: str,
+    mark: tuple[str, float] | None = None,
+) -> str:
+    """A bar for each name, first on top, with its interval; ``mark``: a line across all of them, with its name."""
+    with _figure(0.75 + 0.29 * len(names)) as (figure, axes):
+        places = list(range(len(names)))[::-1]
+        axes.barh(places, values, height=0.66, color=_SERIES[0])
+        error = [[v - a for v, a in zip(values, low, strict=True)], [b - v for v, b in zip(values, high, strict=True)]]
+        axes.errorbar(values, places, xerr=error, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=2.5)
+        top = max([*high, mark[1] if mark else 0.0, 1e-9])
+        for place, value, end in zip(places, values, high, strict=True):
+            axes.text(end + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=9, color=_INK)
+        if mark is not None:
+            axes.axvline(mark[1], color=_SERIES[1], linewidth=1.6, linestyle=(0, (4, 2)))
+            axes.text(
+                mark[1] - 0.012 * top, places[-1] - 0.1, mark[0], ha="right", va="center", fontsize=9, color=_SERIES[1]
+            )
+        axes.set_xlim(0, top * (1.04 if mark and mark[1] == top else 1.2))
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_yticks(places, names)
+        axes.tick_params(axis="y", labelcolor=_INK, length=0)
+        axes.set_xlabel(x)
+        axes.grid(axis="x", color=_LINE, linewidth=0.7)
+        axes.spines["bottom"].set_visible(False)
+        return _svg(figure, f"{x}: " + ", ".join(f"{n} {v:.4f}" for n, v in zip(names, values, strict=True)))
+
+
+def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: str, y: str) -> str:
+    """A labelled point for each name, x on a logarithmic axis; labels give way to each other."""
+    with _figure(3.6) as (figure, axes):
+        axes.set_xscale("log")
+        axes.scatter(xs, ys, s=34, color=_SERIES[0], zorder=3)
+        span = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
+        axes.set_ylim(min(ys) - 0.1 * span, max(ys) + 0.12 * span)
+        axes.set_xlim(min(xs) / 1.6, max(xs) * 1.6)
+        middle = (min(xs) * max(xs)) ** 0.5
+        for left in (True, False):
+            group = [k for k in range(len(names)) if (xs[k] <= middle) == left]
+            group.sort(key=lambda k: ys[k])
+            for k, height in zip(group, _apart([ys[k] for k in group], 0.068 * span), strict=True):
+                axes.annotate(
+                    names[k],
+                    (xs[k], ys[k]),
+                    xytext=(xs[k] * (1.13 if left else 1 / 1.13), height),
+                    ha="left" if left else "right",
+                    va="center",
+                    fontsize=9,
+                    color=_INK,
+                    arrowprops={"arrowstyle": "-", "color": _LINE, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
+                )
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.grid(color=_LINE, linewidth=0.7)
+        return _svg(figure, f"{y} against {x}: " + ", ".join(names))
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights, pushed at least ``gap`` apart, each group about its own middle."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _spread(groups[-2], gap)[-1] + gap > _spread(groups[-1], gap)[0]:
+            last = groups.pop()
+            groups[-1] += last
+    return [place for group in groups for place in _spread(group, gap)]
+
+
+def _spread(group: list[float], gap: float) -> list[float]:
+    middle = sum(group) / len(group)
+    return [middle + gap * (k - (len(group) - 1) / 2) for k in range(len(group))]
+
+
+def _style(position: int) -> tuple[str, Any]:
+    return _SERIES[position % len(_SERIES)], _DASHES[position // len(_SERIES) % len(_DASHES)]
+
+
+def _whole_numbers(axes: Axes, xs: Sequence[float]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    if max(xs) > min(xs):
+        axes.set_xlim(min(xs), max(xs) + 0.02 * (max(xs) - min(xs)))
+
+
+@contextmanager
+def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of its own, without pyplot: nothing global is touched or left behind."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style = {
+        "svg.fonttype": "none",
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.edgecolor": _LINE,
+        "axes.labelcolor": _MUTED,
+        "xtick.color": _MUTED,
+        "ytick.color": _MUTED,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.axisbelow": True,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        axes.tick_params(which="both", length=0)
+        yield figure, axes
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """SVG of a figure with ids of its own, CSS variables for colours, the page's font, and a label for readers."""
+    import matplotlib as mpl
+
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    out = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": label}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = text.replace("'DejaVu Sans'", "var(--font)")
+    prefix = f"f{sum(map(ord, label)) * 31 + len(label)}-"
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{prefix}", text)
+    head = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    assert head is not None
+    opening = f'<svg role="img" aria-label="{_escape(label)}" viewBox="{head[0][9:-1]}"'
+    opening += ' xmlns:xlink="http://www.w3.org/1999/xlink" xmlns="http://www.w3.org/2000/svg">'
+    return opening + text[text.index(">", text.index("<svg")) + 1 :]
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

@@ -1,0 +1,97 @@
+"""Recommender: what a user of the Python interface meets. Fit a data set, then ask for lists on external ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import polars as pl
+
+from prismrec.data.dataset import Dataset
+from prismrec.data.sources import read
+from prismrec.errors import PrismError
+from prismrec.experiment import configure, run, saved_result
+from prismrec.index import Ids, Index
+from prismrec.train import Watcher
+
+
+class Recommender:
+    """A model with its plug-ins, by name.
+
+    >>> import prismrec
+    >>> from prismrec.data.synthetic import draw
+    >>> shop = draw(n_users=60, n_items=40, seed=1).dataset
+    >>> fitted = prismrec.Recommender("mostpop").fit(shop)
+    >>> fitted.recommend(shop.users.external[:2], k=3).height
+    6
+
+    ``settings``: dotted names → values, such as ``{"model.layers": 3, "train.epochs": 50}``; an unknown name is refused.
+    ``fit`` trains on the training split, chooses the epoch on validation and evaluates once on test: ``valid`` and ``test``
+    hold the means. With ``out`` the run is kept as a folder that ``load`` and the command line read.
+    """
+
+    def __init__(
+        self,
+        model: str = "freedom",
+        plugins: Sequence[str] = (),
+        *,
+        settings: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        device: str | None = None,
+        protocol: str | None = None,
+    ) -> None:
+        self.model, self.plugins, self.settings = model, tuple(plugins), dict(settings or {})
+        self._run = {"seed": seed, "device": device, "protocol": protocol}
+        self._index: Index | None = None
+        self.summary: dict[str, Any] = {}
+
+    def fit(self, dataset: Dataset | str | Path, out: str | Path | None = None, watcher: Watcher | None = None) -> Self:
+        """Train on a data set, or on the one at a path. ``out``: a new folder for the run."""
+        data = dataset if isinstance(dataset, Dataset) else read(dataset)
+        cfg, _ = configure(data, self.model, self.plugins, settings=self.settings, **self._run)
+        folder = None if out is None else Path(out)
+        if folder is not None and folder.exists() and any(folder.iterdir()):
+            raise PrismError(f"{folder} is not empty; a run needs a folder of its own. Name another one.")
+        result = run(cfg, data, folder, watcher, None if isinstance(dataset, Dataset) else str(dataset))
+        self._index, self.summary = result.index, result.summary
+        return self
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """A finished run, ready to recommend; the data set is not needed."""
+        summary = saved_result(Path(folder))
+        made = cls(summary["model"], summary["plugins"], seed=summary["seed"], protocol=summary["protocol"])
+        made._index, made.summary = Index.load(Path(folder) / "index"), summary
+        return made
+
+    @property
+    def index(self) -> Index:
+        """The final representations with ids and seen items."""
+        if self._index is None:
+            raise PrismError("This Recommender is not fitted yet; call fit(dataset) first, or prismrec.load(run).")
+        return self._index
+
+    @property
+    def valid(self) -> dict[str, float]:
+        """Metric → mean over users on the validation split, at the chosen epoch."""
+        return dict(self.summary.get("valid", {}))
+
+    @property
+    def test(self) -> dict[str, float]:
+        """Metric → mean over users on the test split, at the chosen epoch."""
+        return dict(self.summary.get("test", {}))
+
+    def recommend(
+        self, user_ids: Ids, k: int = 10, exclude_seen: bool = True, modality: str | None = None
+    ) -> pl.DataFrame:
+        """The ``k`` best items of each user: columns user, rank, item, score and, where known, title."""
+        return self.index.recommend(user_ids, k, exclude_seen, modality)
+
+    def similar(self, item_ids: Ids, k: int = 10, modality: str | None = None) -> pl.DataFrame:
+        """The ``k`` items most like each item, by the fused representation or by one modality's."""
+        return self.index.similar(item_ids, k, modality)
+
+    def scores(self, user_ids: Ids, item_ids: Ids, modality: str | None = None) -> pl.DataFrame:
+        """Scores of pairs: the first user with the first item, and so on."""
+        return self.index.scores(user_ids, item_ids, modality)

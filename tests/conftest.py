@@ -1,0 +1,25 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets; tests that need it skip where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("PRISMREC_DATA", beside))
+    if not (folder / "baby").is_dir():
+        pytest.skip(f"the real data sets are not at {folder}; set PRISMREC_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads() -> None:
+    """Tests run side by side: threads that wait for each other on busy cores are slower than no threads."""
+    torch.set_num_threads(2)
