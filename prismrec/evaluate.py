@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -184,3 +185,56 @@ def evaluate(
     """Values per user and their means, once. To evaluate repeatedly keep an ``Evaluator``."""
     device = reps.user.device
     return Evaluator(target, seen, reps.item.values.shape[0], metrics, popularity, device).evaluate(reps)
+
+
+def by_group(per_user: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
+    """Means of the values per user by group: columns group, users, then each metric, in the order of ``groups``.
+
+    ``groups``: columns ``user`` (internal id) and ``group`` (a label); users without a label are left out.
+    """
+    metrics = pl.all().exclude("user", "n_relevant", "group")
+    joined = groups.join(per_user, on="user", how="inner", maintain_order="left")
+    return joined.group_by("group", maintain_order=True).agg(pl.len().cast(pl.Int64).alias("users"), metrics.mean())
+
+
+def user_activity(dataset: Dataset, n_groups: int = 4) -> pl.DataFrame:
+    """Users by their number of distinct training items, in groups of about equal size."""
+    train = dataset.interactions.part("train")
+    counts = Csr.of(train.user, train.item, dataset.n_users).counts.numpy()
+    return _quantiles(np.arange(dataset.n_users), counts, n_groups, "training items")
+
+
+def target_popularity(dataset: Dataset, part: str, n_groups: int = 4) -> pl.DataFrame:
+    """Users with a target in ``part`` by the mean number of training users of their targets."""
+    target = dataset.interactions.part(part)
+    wanted = Csr.of(target.user, target.item, dataset.n_users)
+    taken = training_popularity(dataset).counts[wanted.indices.numpy()]
+    counts = wanted.counts.numpy()
+    users = np.flatnonzero(counts)
+    total = np.bincount(wanted.row.numpy(), weights=taken, minlength=dataset.n_users)
+    return _quantiles(users, total[users] / counts[users], n_groups, "training users per target")
+
+
+def cold_targets(dataset: Dataset, part: str) -> pl.DataFrame:
+    """Users with a target in ``part`` by how many of their targets nobody took in training: none, some, or all."""
+    target = dataset.interactions.part(part)
+    wanted = Csr.of(target.user, target.item, dataset.n_users)
+    cold = training_popularity(dataset).counts[wanted.indices.numpy()] == 0
+    counts = wanted.counts.numpy()
+    users = np.flatnonzero(counts)
+    share = np.bincount(wanted.row.numpy(), weights=cold, minlength=dataset.n_users)[users] / counts[users]
+    labels = np.select([share == 0, share == 1], ["no target cold", "all targets cold"], "some targets cold")
+    return pl.DataFrame({"user": users, "group": labels}).sort("group", maintain_order=True)
+
+
+def _quantiles(users: np.ndarray, value: np.ndarray, n_groups: int, what: str) -> pl.DataFrame:
+    """Users in order of a value, cut so that equal values stay together, labelled by the range of each group."""
+    edges = np.unique(np.quantile(value, np.linspace(0, 1, n_groups + 1)[1:-1], method="lower"))
+    number = np.searchsorted(edges, value)
+    order = np.argsort(number, kind="stable")
+    labels = {
+        n: f"{low:.4g} {what}" if low == high else f"{low:.4g}–{high:.4g} {what}"
+        for n in np.unique(number)
+        for low, high in [(value[number == n].min(), value[number == n].max())]
+    }
+    return pl.DataFrame({"user": users[order], "group": [labels[n] for n in number[order]]})
