@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from prismrec import __version__
+from prismrec import __version__, cache
 from prismrec.assembly import Assembly, build
 from prismrec.checkpoint import Checkpoints, Progress
 from prismrec.config import RunConfig, assign, merge, override, published, read_yaml, resolve
@@ -92,6 +92,7 @@ def context(dataset: Dataset, device: torch.device) -> Context:
         item=torch.from_numpy(train.item.astype(np.int64)).to(device),
         weight=None if train.weight is None else torch.from_numpy(train.weight.astype(np.float32)).to(device),
         raw=raw,
+        knn=cache.knn,
     )
 
 
@@ -183,7 +184,9 @@ def _finish(
     index = Index.of(_on_cpu(reps), dataset)
     if folder is not None:
         for part, evaluation in evaluations.items():
-            table = evaluation.per_user.with_columns(dataset.users.decode(evaluation.per_user["user"].to_numpy()).alias("user"))
+            table = evaluation.per_user.with_columns(
+                dataset.users.decode(evaluation.per_user["user"].to_numpy()).alias("user")
+            )
             with atomic(folder / "per_user" / f"{part}.parquet") as path:
                 table.write_parquet(path)
         index.save(folder / "index")
@@ -194,9 +197,13 @@ def _finish(
 def saved_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     """The settings of a run folder, and what else its config.yaml says (where the data lies, its fingerprints)."""
     if not (folder / "config.yaml").is_file():
-        raise PrismError(f"{folder} is no run folder: it has no config.yaml. Name the folder that `prismrec train` wrote.")
+        raise PrismError(
+            f"{folder} is no run folder: it has no config.yaml. Name the folder that `prismrec train` wrote."
+        )
     tree = read_yaml(folder / "config.yaml")
-    return resolve({key: tree[key] for key in ("model", "plugins", "train", "run") if key in tree}), tree.get("data") or {}
+    return resolve({key: tree[key] for key in ("model", "plugins", "train", "run") if key in tree}), tree.get(
+        "data"
+    ) or {}
 
 
 def pick_device(name: str) -> torch.device:
@@ -271,7 +278,9 @@ def _open(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> N
         "interactions": dataset.interactions_fingerprint,
     }
     write_json(folder / "environment.json", environment())
-    write_text(folder / "config.yaml", yaml.safe_dump({**cfg.tree(), "data": source}, sort_keys=False, allow_unicode=True))
+    write_text(
+        folder / "config.yaml", yaml.safe_dump({**cfg.tree(), "data": source}, sort_keys=False, allow_unicode=True)
+    )
 
 
 def check_same_data(folder: Path, known: Mapping[str, Any], dataset: Dataset) -> None:

@@ -42,7 +42,7 @@ class Recommender:
         protocol: str | None = None,
     ) -> None:
         self.model, self.plugins, self.settings = model, tuple(plugins), dict(settings or {})
-        self._run = {"seed": seed, "device": device, "protocol": protocol}
+        self._run: dict[str, Any] = {"seed": seed, "device": device, "protocol": protocol}
         self._index: Index | None = None
         self.summary: dict[str, Any] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from prismrec import graphs
 from prismrec.errors import PrismError
 from prismrec.nn import Projections, Raw
 from prismrec.types import Batch, Feats, ItemIds, Reps, Terms
@@ -37,7 +38,8 @@ class Paper:
 class Context:
     """All that a model may know when it is built: counts, training rows, raw features. Never validation or test rows.
 
-    ``user``, ``item`` (N,) int64 training rows; ``weight`` (N,) float32 or None; ``raw``: modality → Raw.
+    ``user``, ``item`` (N,) int64 training rows; ``weight`` (N,) float32 or None; ``raw``: modality → Raw. ``knn`` finds
+    neighbours as ``graphs.knn`` does; whoever builds the context may pass one that remembers.
     """
 
     n_users: int
@@ -46,6 +48,7 @@ class Context:
     item: Tensor
     weight: Tensor | None
     raw: Mapping[str, Raw]
+    knn: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = graphs.knn
 
 
 class Model(nn.Module, ABC):

@@ -58,7 +58,7 @@ class FREEDOM(Model):
         self.full = self.edges.graph()
         self.pruned = self.full
         weights = _weights(cfg.weights, list(ctx.raw))
-        parts = [graphs.knn_matrix(graphs.knn(raw.values, raw.present, cfg.neighbours)[0]) for raw in ctx.raw.values()]
+        parts = [graphs.knn_matrix(ctx.knn(raw.values, raw.present, cfg.neighbours)[0]) for raw in ctx.raw.values()]
         self.similar = graphs.ItemGraph(graphs.weighted_sum(parts, [weights[m] for m in ctx.raw]))
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.dim), cfg.train_features)
