@@ -154,7 +154,7 @@ def propagate_mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) ->
     """LightGCN's propagation: the mean over layers 0..L of Â^l [user; item] → (U, d), (I, d) (He et al., SIGIR 2020)."""
     if layers == 0:
         return user, item
-    out: tuple[Tensor, Tensor] = _Mean.apply(graph, layers, user, item)
+    out: tuple[Tensor, Tensor] = _Mean.apply(graph, layers, user, item)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -168,7 +168,7 @@ class ItemGraph(nn.Module):
     def forward(self, x: Tensor, layers: int = 1) -> Tensor:
         """S^layers x, (I, d) → (I, d)."""
         for _ in range(layers):
-            x = _Product.apply(self, x)
+            x = _Product.apply(self, x)  # type: ignore[no-untyped-call]
         return x
 
 

@@ -109,4 +109,5 @@ class Sampler:
 
     def _owned(self, keys: Tensor) -> Tensor:
         place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
-        return self.keys[place] == keys
+        owned: Tensor = self.keys[place] == keys
+        return owned

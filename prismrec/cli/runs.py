@@ -202,7 +202,10 @@ def evaluate(
         assert scores is not None
         if data is None:
             raise PrismError("--scores needs --data DATA: the data set whose held-out items are to be ranked.")
-        means = evaluate_external(scores, read(data), part.value, rules, metric or METRICS).mean
+        external = evaluate_external(scores, read(data), part.value, rules, metric or METRICS)
+        for note in external.notes:
+            Console(stderr=True).print(f"Note: {note}", highlight=False, soft_wrap=True)
+        means = external.evaluation.mean
     if format is TableFormat.JSON:
         typer.echo(json.dumps({"part": part.value, "protocol": rules.name, "metrics": means}, indent=2))
     elif format is TableFormat.CSV:
