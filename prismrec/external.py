@@ -157,7 +157,7 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
     if columns.suffix(path) == ".safetensors":
         return {name: _numpy(tensor) for name, tensor in io.load_tensors(path).items()}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise PrismError(f"There is no file {path}.") from None

@@ -302,6 +302,8 @@ def _packed(name: str, side: Tensor) -> dict[str, Tensor]:
 def _unpacked(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
     if name in tensors:
         return tensors[name]
+    if f"{name}.indptr" not in tensors:
+        raise PrismError(f"The index names the tensor {name!r}, which its file does not hold; save the index again.")
     rows = Csr(tensors[f"{name}.indptr"], tensors[f"{name}.indices"].long(), tensors[f"{name}.values"])
     return rows.tensor(int(tensors[f"{name}.width"]))
 
