@@ -174,6 +174,11 @@ def read_yaml(path: Path) -> Tree:
     return tree
 
 
+def settings_of(tree: Tree) -> Tree:
+    """A file's settings, without what it says of the data it is for and of what was measured with it."""
+    return {key: value for key, value in tree.items() if key not in ("data", "measured")}
+
+
 def published(model: str, interactions_fingerprint: str) -> tuple[str, Tree] | None:
     """The packaged settings of a model for data with these very interactions, and their name; None if there are none."""
     folder = resources.files("prismrec") / "configs" / model
@@ -181,8 +186,8 @@ def published(model: str, interactions_fingerprint: str) -> tuple[str, Tree] | N
         return None
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         tree: Tree = parse_yaml(entry.read_text(encoding="utf-8"), entry.name)
-        if tree.pop("data")["interactions"] == interactions_fingerprint:
-            return f"{model}/{entry.name}", tree
+        if tree["data"]["interactions"] == interactions_fingerprint:
+            return f"{model}/{entry.name}", settings_of(tree)
     return None
 
 

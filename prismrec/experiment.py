@@ -19,7 +19,7 @@ import yaml
 from prismrec import __version__, cache
 from prismrec.assembly import Assembly, build
 from prismrec.checkpoint import Checkpoints, Progress
-from prismrec.config import RunConfig, assign, merge, override, published, read_yaml, resolve
+from prismrec.config import RunConfig, assign, merge, override, published, read_yaml, resolve, settings_of
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
@@ -60,8 +60,7 @@ def configure(
     given; the file; ``model`` and ``plugins``; ``run`` settings that are not None; ``settings`` ("section.key" → value);
     ``assignments`` ("section.key=value").
     """
-    tree: dict[str, Any] = read_yaml(file) if file is not None else {}
-    tree.pop("data", None)  # a published file says which data it is for
+    tree: dict[str, Any] = settings_of(read_yaml(file)) if file is not None else {}
     source = str(file) if file is not None else "defaults"
     name = model or (tree.get("model") or {}).get("name")
     if file is None and name is not None:
@@ -201,7 +200,7 @@ def saved_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
             f"{folder} is no run folder: it has no config.yaml. Name the folder that `prismrec train` wrote."
         )
     tree = read_yaml(folder / "config.yaml")
-    return resolve({key: tree[key] for key in ("model", "plugins", "train", "run") if key in tree}), tree.get(
+    return resolve(settings_of(tree)), tree.get(
         "data"
     ) or {}
 
