@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prismrec.recommender import Recommender as Recommender
 
 __version__ = "0.1.0"
 __all__ = ["Recommender", "__version__", "load", "read"]
 
 
-def load(run: str) -> Recommender:
+def load(run: str | Path) -> Recommender:
     """A finished run folder as a Recommender."""
     from prismrec.recommender import Recommender
 
