@@ -17,6 +17,7 @@ class Assembly(nn.Module):
     """``loss`` of a batch while training, ``represent`` for everything else.
 
     Raw features are held beside the module, not in it: they are data, not state, and a checkpoint does not repeat them.
+    They stay on the device that they were given on, which must be the module's.
     """
 
     def __init__(self, model: Model, plugins: Sequence[Plugin], raw: Mapping[str, Raw]) -> None:
@@ -25,6 +26,7 @@ class Assembly(nn.Module):
         self.plugins = nn.ModuleList(plugins)
         self.raw = dict(raw)
         self._all: Feats | None = None
+        self.register_load_state_dict_post_hook(lambda *_: self._forget())  # type: ignore[no-untyped-call]
 
     @property
     def chain(self) -> list[Plugin]:
@@ -44,10 +46,13 @@ class Assembly(nn.Module):
     def start_epoch(self, epoch: int, rng: torch.Generator) -> None:
         """Let the model and the plug-ins redraw what changes between epochs."""
         self.model.start_epoch(rng)
-        waiting = [i for i, plugin in enumerate(self.chain) if plugin.needs_features]
+        waiting = [i for i, plugin in enumerate(self.chain) if plugin.needs_features(epoch)]
         self.eval()  # noise off
         with torch.no_grad():
-            feats = self._everything() if waiting else {}
+            feats: Feats = {}
+            if waiting:  # evaluation has just ended an epoch with these very parameters: its projection serves again
+                feats = self._all if self._all is not None else self.model.project(self.raw, None)
+            self._forget()
             for i, plugin in enumerate(self.chain):
                 plugin.start_epoch(epoch, feats, rng)
                 if waiting and i < waiting[-1]:
@@ -56,9 +61,9 @@ class Assembly(nn.Module):
 
     def loss(self, batch: Batch) -> Terms:
         """The weighted loss terms of a batch; the objective is their sum."""
-        self._all = None  # the parameters are about to change
+        self._forget()  # the parameters are about to change
         index = None
-        if self.raw and not self.model.whole_table:
+        if len(self.model.phi) and not self.model.whole_table:
             index = ItemIds.of(torch.cat([batch.pos, batch.neg.reshape(-1)]), self.model.n_items)
         feats = self.model.project(self.raw, index)
         costs: Terms = {}
@@ -76,18 +81,15 @@ class Assembly(nn.Module):
         """Representations of all users and items, noise off. Two calls give the same bits."""
         was_training = self.training
         self.eval()
-        feats = self._everything()
+        feats = self._all = self.model.project(self.raw, None)
         for plugin in self.chain:
             feats, _ = plugin.encode(feats, None)
         reps: Reps = self.model(feats)
         self.train(was_training)
         return reps
 
-    def _everything(self) -> Feats:
-        # evaluation ends an epoch and the next one starts with the same parameters: project all items once for both
-        if self._all is None:
-            self._all = self.model.project(self.raw, None)
-        return self._all
+    def _forget(self) -> None:
+        self._all = None
 
 
 def build(
@@ -97,15 +99,17 @@ def build(
     ctx: Context,
     seed: int,
 ) -> Assembly:
-    """A model and its plug-ins, initialised from ``seed``; the caller's random state is left as it was."""
+    """A model and its plug-ins on the device of ``ctx``, initialised from ``seed``; the caller's random state stays as it was.
+
+    Numbers are drawn on the CPU and moved: every device starts from the same ones.
+    """
     model.check(ctx)
+    device = ctx.user.device
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = model(model_cfg, ctx)
+        torch.default_generator.manual_seed(seed)
+        made = model(model_cfg, ctx).to(device).eval()
         with torch.no_grad():
-            made.eval()
-            one = None if model.whole_table else ItemIds.of(torch.zeros(1, dtype=torch.int64), ctx.n_items)
-            feats = made.project(ctx.raw, one)
+            feats = made.project(ctx.raw, None if model.whole_table else ItemIds.of(ctx.item[:1], ctx.n_items))
         offer = Offer(
             model=model.name,
             n_users=ctx.n_users,
@@ -118,4 +122,4 @@ def build(
         for plugin, cfg in plugins:
             chain.append(plugin(cfg))
             chain[-1].setup(offer)
-    return Assembly(made, chain, ctx.raw)
+    return Assembly(made, chain, ctx.raw).to(device).train()

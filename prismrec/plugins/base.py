@@ -55,9 +55,8 @@ class Plugin(nn.Module, ABC):
     def setup(self, offer: Offer) -> None:
         """Make buffers and parameters for what the model offers, or raise a PrismError that says what is missing."""
 
-    @property
-    def needs_features(self) -> bool:
-        """Whether ``start_epoch`` wants the features of all items in this epoch at all."""
+    def needs_features(self, epoch: int) -> bool:
+        """Whether ``start_epoch`` wants the features of all items in epoch ``epoch`` (from 0) at all."""
         return False
 
     def start_epoch(self, epoch: int, feats: Feats, rng: torch.Generator) -> None:

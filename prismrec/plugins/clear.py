@@ -65,17 +65,16 @@ class CLEAR(Plugin):
             self.register_buffer(f"basis_{m}", torch.zeros(width, columns))
             self.register_buffer(f"mean_{m}", torch.zeros(width))
 
-    @property
-    def needs_features(self) -> bool:
-        return self.cfg.strength > 0
+    def needs_features(self, epoch: int) -> bool:
+        return self.cfg.strength > 0 and epoch % self.cfg.interval == 0
 
     def start_epoch(self, epoch: int, feats: Feats, rng: torch.Generator) -> None:
-        if self.cfg.strength == 0 or epoch % self.cfg.interval:
+        if not self.needs_features(epoch):
             return
         values = {m: rows.values for m, rows in feats.items()}
         for m, basis in redundant_directions(values, self.present, self.cfg).items():
             self.get_buffer(f"basis_{m}").copy_(basis)
-            self.get_buffer(f"mean_{m}").copy_(values[m][self.present[m].to(basis.device)].mean(0))
+            self.get_buffer(f"mean_{m}").copy_(_mean(values[m], self.present[m]))
 
     def encode(self, feats: Feats, batch: Batch | None) -> tuple[Feats, Terms]:
         if self.cfg.strength == 0:
@@ -107,10 +106,15 @@ def redundant_directions(values: dict[str, Tensor], present: dict[str, Tensor], 
 
 
 def _cross_covariance(a: Tensor, b: Tensor, both: Tensor) -> Tensor:
-    """V̄ᵀ T̄ / n over the items that have both modalities, (d_a, d_b)."""
+    """V̄ᵀ T̄ / n over the items that have both modalities, (d_a, d_b); zeros where none has."""
     if not both.all():
-        a, b = a[both.to(a.device)], b[both.to(b.device)]
+        a, b = a[both], b[both]
     return (a - a.mean(0)).T @ (b - b.mean(0)) / max(len(a), 1)
+
+
+def _mean(values: Tensor, present: Tensor) -> Tensor:
+    """The mean (d_m,) over the items that have the modality; over the stand-ins where none has."""
+    return values[present].mean(0) if present.any() else values.mean(0)
 
 
 def _rank(s: Tensor, cfg: CLEAR.Config) -> int:
