@@ -15,7 +15,7 @@ from prismrec import graphs
 from prismrec.errors import PrismError
 from prismrec.io import load_tensors, save_tensors
 
-_VERSION = "knn 1"  # of the algorithm: a change of its results changes every key
+_VERSION = "knn 2"  # of the algorithm: a change of its results changes every key
 _WORTH = 1 << 30  # multiply-adds below which finding neighbours is as quick as remembering them
 
 

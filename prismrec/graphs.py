@@ -6,13 +6,14 @@ which are not saved: it is rebuilt from the data.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prismrec.topk import top_k
+from prismrec import topk
 
 
 class Csr(nn.Module):
@@ -38,10 +39,12 @@ class Csr(nn.Module):
         return len(self.indptr) - 1
 
     def times(self, x: Tensor) -> Tensor:
-        """This matrix times ``x`` (columns, d) → (rows, d), without gradient bookkeeping."""
+        """This matrix times ``x`` (columns, d) → (rows, d), without gradient bookkeeping, in the precision of ``values``."""
+        x = x.to(self.values.dtype)  # autocast may have made it narrower; sums over neighbours stay exact
         if x.is_cuda:
             matrix = torch.sparse_csr_tensor(self.indptr, self.indices, self.values, (self.rows, self.columns))
-            return matrix @ x
+            with torch.autocast("cuda", enabled=False):
+                return matrix @ x
         # an embedding bag is a sparse product that takes 32-bit indices and runs twice as fast as the CPU's CSR kernel
         return F.embedding_bag(
             self.indices, x, self.indptr, mode="sum", per_sample_weights=self.values, include_last_offset=True
@@ -118,14 +121,15 @@ class Edges(nn.Module):
         )
 
     def sample(self, share: float, rng: torch.Generator) -> Tensor:
-        """Marks ⌊E·share⌋ edges drawn without replacement with probability ∝ 1/√(d_u d_i) → (E,) bool.
+        """Marks ⌊E·``share``⌋ edges drawn without replacement with probability ∝ 1/√(d_u d_i) → (E,) bool.
 
         Exponential keys (Efraimidis & Spirakis, 2006) give the distribution of sequential draws at the cost of one pass.
         """
         d_user, d_item = self.degrees()
         chance = d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
         key = torch.empty_like(chance).exponential_(generator=rng) / chance
-        chosen = key.topk(int(len(self) * share), largest=False, sorted=False).indices
+        kept = math.floor(len(self) * share + 1e-6)  # 1 - 0.8 is a little less than 0.2
+        chosen = key.topk(kept, largest=False, sorted=False).indices
         return torch.zeros(len(self), dtype=torch.bool, device=key.device).index_fill_(0, chosen, True)
 
 
@@ -184,40 +188,44 @@ class _Product(torch.autograd.Function):
 
 
 def knn(values: Tensor, present: Tensor, k: int, memory: int = 128 << 20) -> tuple[Tensor, Tensor]:
-    """Exact k nearest neighbours by cosine, each item its own first one → ids (I, k) and cosines (I, k).
+    """Exact k nearest neighbours by cosine, each item its own first one → ids (I, k) and cosines (I, k); k is at most I.
 
     ``values`` (I, r) raw features, ``present`` (I,) bool. An item that lacks the modality, and a row of zeros, is similar
-    to nothing: it has no neighbour (id -1) and is nobody's. Ties go to the lower id. Works in blocks of rows whose scores
-    take at most ``memory`` bytes; the features are neither copied nor changed.
+    to nothing: it has no neighbour (id -1) and is nobody's. Ties go to the lower id, but an item comes before its copies.
+    Works in blocks of rows whose scores take at most ``memory`` bytes (or one row's); the features are neither copied nor
+    changed.
     """
     n = len(values)
     k = min(k, n)
+    levels, width = topk.layout(n, k)
     norm = torch.cat([torch.linalg.vector_norm(part.float(), dim=1) for part in values.split(16384)])
     usable = present & (norm > 0)
     scale = torch.where(usable, norm.clamp(min=torch.finfo(norm.dtype).tiny).reciprocal(), 0.0)
     ids = torch.full((n, k), -1, dtype=torch.int64, device=values.device)
     cosine = torch.zeros((n, k), device=values.device)
-    rows = max(1, min(n, memory // (4 * n)))
-    scores = torch.empty((rows, n), device=values.device)
+    rows = max(1, min(n, memory // (4 * width)))
+    scores = torch.full((rows, width), -torch.inf, device=values.device)
     for start in range(0, n, rows):
         stop = min(start + rows, n)
-        block = scores[: stop - start]
+        block = scores[: stop - start, :n]
         query = values[start:stop].float() * scale[start:stop, None]
         for first in range(0, n, 65536):  # column blocks, so that half-precision features are widened piece by piece
             last = min(first + 65536, n)
             torch.mm(query, values[first:last].float().T, out=block[:, first:last])
         block.mul_(scale).masked_fill_(~usable, -torch.inf)
-        best, found = top_k(block, k)
+        block.diagonal(start).fill_(2.0)
+        best, found = topk.best(scores[: stop - start], n, k, levels)
         ok = best.isfinite() & usable[start:stop, None]
         ids[start:stop] = torch.where(ok, found, -1)
-        cosine[start:stop] = torch.where(ok, best, 0.0)
+        cosine[start:stop] = torch.where(ok, best.clamp(max=1.0), 0.0)
     return ids, cosine
 
 
 def knn_matrix(ids: Tensor) -> Csr:
     """Neighbour lists (I, k), -1 for none → the binary directed graph, entry (i, j) scaled by 1/√(r_i r_j) of row sums r.
 
-    Where every list is full, each entry is 1/k. This is the item graph of LATTICE's line of work and of FREEDOM.
+    Lists of ``knn`` are equally long or empty, so that each entry is 1/length and a row sums to 1 or is empty. This is the
+    item graph of LATTICE's line of work and of FREEDOM.
     """
     n, _ = ids.shape
     row, slot = (ids >= 0).nonzero(as_tuple=True)
@@ -227,14 +235,21 @@ def knn_matrix(ids: Tensor) -> Csr:
 
 
 def weighted_sum(graphs: list[Csr], weights: list[float]) -> Csr:
-    """Σ_g w_g S_g of square graphs of one size, entries of one place added up."""
+    """Σ_g w_g S_g of square graphs of one size, entries of one place added up.
+
+    Where row i is empty in some graphs (the item lacks that modality), the others take over its weight in proportion: with
+    rows that sum to 1, those of Σ_g w_g S_g sum to Σ_g w_g for every item that any graph of positive weight knows.
+    """
     n = graphs[0].rows
+    held = torch.zeros(n, dtype=torch.float64, device=graphs[0].values.device)
     keys, values = [], []
     for graph, weight in zip(graphs, weights, strict=True):
         counts = graph.indptr[1:] - graph.indptr[:-1]
         row = torch.repeat_interleave(torch.arange(n, device=counts.device), counts)
         keys.append(row * n + graph.indices)
         values.append(graph.values * weight)
+        held += weight * (counts > 0)
     place, index = torch.unique(torch.cat(keys), return_inverse=True)
     total = torch.zeros(len(place), device=place.device).index_add_(0, index, torch.cat(values))
-    return Csr(_indptr(place // n, n), place % n, total, n)
+    scale = torch.where(held > 0, sum(weights) / held, 1.0).float()  # exactly 1 where no graph lacks the row
+    return Csr(_indptr(place // n, n), place % n, total * scale[place // n], n)

@@ -1,13 +1,7 @@
 """Exact top-k of inner products, block by block.
 
-A block of scores is one matrix product into a reused buffer that stays in cache; masked items are set to −∞;
-then
-
-1. the items are dealt into groups of four and the maximum of each group is taken (one vectorised pass);
-2. the k+1 groups with the largest maxima, found in the same way, hold the k+1 largest scores of the row: only their
-   items are compared;
-3. equal scores are put in order of item id; where a tie crosses the k-th place, the lowest ids among all that tie are
-   found by the same search.
+A block of scores is one matrix product into a reused buffer that stays in cache; masked items are set to −∞; then
+``prismrec.topk`` picks the best of each row.
 
 On a CPU each thread works on blocks of its own with one-thread kernels. So the bits of a score do not depend on
 how many threads there are, and no thread waits for another within a block.
@@ -28,9 +22,9 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional as F
 
+from prismrec import topk
 from prismrec.errors import PrismError
 
-_GROUP = 4  # items per group at each level
 _CPU_BLOCK = 1 << 20  # scores of a block: 4 MiB, which stays in cache
 _CUDA_BLOCK = 1 << 27
 _MIN_ROWS, _MAX_ROWS = 32, 8192
@@ -147,8 +141,7 @@ def top_k(user: Tensor, item: Tensor, k: int, masked: Csr | None = None, users: 
         masked = None if masked is None else masked.take(users)
     user, item = user.detach(), item.detach()
     n, n_items = user.shape[0], item.shape[0]
-    levels = _levels(n_items, k)
-    width = -(-n_items // _GROUP**levels) * _GROUP**levels
+    levels, width = topk.layout(n_items, k)
     score, dtype = _scorer(user, item, width)
     items = torch.full((n, k), -1, dtype=torch.int64, device=user.device)
     scores = torch.full((n, k), -math.inf, dtype=dtype, device=user.device)
@@ -163,62 +156,12 @@ def top_k(user: Tensor, item: Tensor, k: int, masked: Csr | None = None, users: 
             indptr, row, column = mask
             cut = slice(indptr[start], indptr[stop])
             block.view(-1).index_fill_(0, (row[cut] - start) * width + column[cut], -math.inf)
-        found, at = _select(block, n_items, take, levels)
+        found, at = topk.best(block, n_items, take, levels)
         scores[start:stop, :take] = found
         items[start:stop, :take] = at.masked_fill_(found == -math.inf, -1)
 
     _run(work, n, width, user.device, dtype)
     return Ranked(items, scores)
-
-
-def _levels(n_items: int, k: int) -> int:
-    """Levels of groups: as long as most items at a level are not candidates."""
-    levels, width = 0, n_items
-    while width >= 16 * (k + 1):
-        levels, width = levels + 1, -(-width // _GROUP)
-    return levels
-
-
-def _candidates(scores: Tensor, k: int, levels: int, ordered: bool) -> tuple[Tensor, Tensor]:
-    """Columns that hold the k largest values of each row (n, w) → values, columns (n, k); any of several equal ones."""
-    if levels == 0:
-        return scores.topk(k, sorted=ordered)
-    n, width = scores.shape
-    n_groups = width // _GROUP  # column j is in group j mod G: maxima are then whole-vector operations
-    _, groups = _candidates(scores.view(n, _GROUP, n_groups).amax(1), k, levels - 1, ordered=False)
-    members = torch.arange(0, width, n_groups, device=scores.device).view(1, -1, 1)
-    columns = (groups.unsqueeze(1) + members).view(n, -1)
-    values, place = scores.gather(1, columns).topk(k, sorted=ordered)
-    return values, columns.gather(1, place)
-
-
-def _select(block: Tensor, n_items: int, k: int, levels: int) -> tuple[Tensor, Tensor]:
-    """The k best columns of each row of ``block`` (n, width); those from I on hold −∞ → scores, ids (n, k)."""
-    # one more than asked for shows whether a tie crosses the k-th place
-    found, at = _candidates(block, min(k + 1, n_items), levels, ordered=True)
-    equal = found[:, 1:] == found[:, :-1]
-    found, at, crossing = found[:, :k], at[:, :k], equal[:, k - 1 :]
-    tied = equal[:, : k - 1].any(1).nonzero().squeeze(1)
-    if len(tied):
-        ids, order = at[tied].sort(dim=1)
-        values, order = found[tied].gather(1, order).sort(dim=1, descending=True, stable=True)
-        found[tied], at[tied] = values, ids.gather(1, order)
-    open_rows = (crossing.any(1) & (found[:, -1] > -math.inf)).nonzero().squeeze(1)
-    if len(open_rows):
-        at[open_rows] = _settle(block[open_rows], found[open_rows], at[open_rows], levels)
-    return found, at
-
-
-def _settle(block: Tensor, found: Tensor, at: Tensor, levels: int) -> Tensor:
-    """Ids (n, k) of rows where items outside the list share its last score: of those the lowest ids come in."""
-    k, width = at.shape[1], block.shape[1]
-    exact = torch.float32 if width < 1 << 24 else torch.float64
-    minus_id = -torch.arange(width, device=block.device, dtype=exact)
-    last = found[:, -1:]
-    _, lowest = _candidates(torch.where(block == last, minus_id, -math.inf), k, levels, ordered=True)
-    above = (found > last).sum(1, keepdim=True)
-    place = torch.arange(k, device=block.device) - above
-    return torch.where(place < 0, at, lowest.gather(1, place.clamp(min=0)))
 
 
 def _scorer(user: Tensor, item: Tensor, width: int) -> tuple[Block, torch.dtype]:

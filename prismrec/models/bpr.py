@@ -4,7 +4,8 @@ S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, UAI 2009, arXiv:1205
 
 Free user and item vectors trained so that an observed item outranks a sampled one.
 
-Departures from the paper: 1. Adam on shuffled epochs of batches, not SGD on bootstrapped triples. 2. No item bias.
+Departures from the paper: 1. Adam on shuffled epochs of batches, not SGD on bootstrapped triples. 2. No item bias. 3. The
+penalty and the Xavier-normal start of the code behind the published tables; the paper's is ``reg_kind="l2_sq"``.
 """
 
 from __future__ import annotations

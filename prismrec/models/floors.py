@@ -85,7 +85,7 @@ class ItemKNN(Floor):
 
 
 class EASE(Floor):
-    """s(u, ·) = x_u B with B = I − P / diag(P), P = (XᵀX + λI)⁻¹ (Steck 2019, eq. 8): the best linear item model in closed form."""
+    """s(u, ·) = x_u B with B = I − P / diag(P), P = (XᵀX + λI)⁻¹ (Steck 2019, eq. 8): the best linear item model."""
 
     name = "ease"
     paper = Paper("Embarrassingly Shallow Autoencoders for Sparse Data", "H. Steck", "WWW", 2019, "arXiv:1905.03375")

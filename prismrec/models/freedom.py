@@ -7,7 +7,8 @@ epoch, edges between popular nodes first. Raw features act through that graph an
 
 Departures from the published code: 1. Raw features are frozen by default; there they are trained (``train_features=True``).
 2. Any number of modalities: ``weights`` are those of their graphs; with two, ``image`` 0.1 and ``text`` 0.9 as published,
-otherwise equal. 3. Items that lack a modality have no neighbours in its graph, rather than those of an average picture.
+otherwise equal. 3. Items that lack a modality have no neighbours in its graph, rather than those of an average picture;
+their neighbours by the other modalities take over its weight.
 """
 
 from __future__ import annotations
