@@ -12,9 +12,7 @@ from torch.nn import functional as F
 
 from prismrec.types import Feats, ItemIds, Rows
 
-_BLOCK = (
-    65536  # rows projected at a time when all items are asked for: bounds the copy of half-precision or mapped features
-)
+_BLOCK = 65536  # rows projected at a time when all items are asked for: bounds the copy of half-precision features
 
 
 @dataclass(frozen=True)
@@ -61,18 +59,19 @@ class Projector(nn.Module):
 
     def forward(self, raw: Raw, index: ItemIds | None) -> Tensor:
         """Features of the items of ``index`` (n, d), or of all (I, d)."""
-        if index is not None:
-            return self._rows(raw, index.ids)
-        everything = torch.arange(len(raw.values), device=raw.values.device)
-        return torch.cat([self._rows(raw, ids) for ids in everything.split(_BLOCK)])
-
-    def _rows(self, raw: Raw, ids: Tensor) -> Tensor:
         if self.table is not None:
-            values = F.embedding(ids, self.table)
-        else:
-            values = raw.values.index_select(0, ids).float()
-            if not raw.complete:
-                values = torch.where(raw.present[ids][:, None], values, self.stand_in)
+            out: Tensor = self.net(self.table if index is None else F.embedding(index.ids, self.table))
+            return out
+        if index is not None:
+            present = None if raw.complete else raw.present[index.ids]
+            return self._project(raw.values.index_select(0, index.ids), present)
+        masks = [None] * -(-len(raw.values) // _BLOCK) if raw.complete else raw.present.split(_BLOCK)
+        return torch.cat([self._project(*part) for part in zip(raw.values.split(_BLOCK), masks, strict=True)])
+
+    def _project(self, values: Tensor, present: Tensor | None) -> Tensor:
+        values = values.to(self.stand_in.dtype)
+        if present is not None:
+            values = torch.where(present[:, None], values, self.stand_in)
         out: Tensor = self.net(values)
         return out
 

@@ -32,7 +32,7 @@ class Sampler:
 
     ``user``, ``item`` (N,) int64 training rows on the device that is to train; ``weight`` (N,) or None. A negative is drawn
     from ``pool`` ("seen": items with a training row; "all": the catalogue) with probability ∝ (training rows)^``popularity``
-    (0: uniform) and is never a training item of its user.
+    (0: uniform; an item without a row counts as one with a single row) and is never a training item of its user.
     """
 
     def __init__(
@@ -56,16 +56,15 @@ class Sampler:
         self.n_items, self.batch_size, self.n_neg, self.seed = n_items, batch_size, n_neg, seed
         count = torch.bincount(item, minlength=n_items)
         self.pool = (count > 0).nonzero().squeeze(1) if pool == "seen" else torch.arange(n_items, device=user.device)
-        self.cumulative = None
-        if popularity != 0:
-            self.cumulative = count[self.pool].double().clamp(min=1).pow(popularity).cumsum(0)
+        self.chance = None if popularity == 0 else count[self.pool].double().clamp(min=1).pow(popularity)
+        self.cumulative = None if self.chance is None else self.chance.cumsum(0)
         self.keys = torch.unique(user * n_items + item)  # sorted: membership is a binary search
         owned = torch.bincount(self.keys // n_items, minlength=n_users)
         if int(owned.max()) >= len(self.pool):
-            full = int(owned.argmax())
+            remedy = ", or set train.negatives=all" if len(self.pool) < n_items else ""
             raise PrismError(
-                f"User number {full} has all {len(self.pool):,} items that negatives are drawn from in the training split, "
-                "so that no negative exists. Remove this user, or set train.negatives=all."
+                f"User number {int(owned.argmax())} has all {len(self.pool):,} items that negatives are drawn from in the "
+                f"training split, so that no negative exists. Remove this user{remedy}."
             )
 
     def __len__(self) -> int:
@@ -87,27 +86,31 @@ class Sampler:
     def _negatives(self, user: Tensor, rng: torch.Generator) -> Tensor:
         """One column: for each of ``user`` (N,) an item that it does not own → (N,)."""
         base = user * self.n_items
-        drawn = self._draw(len(user), rng)
+        drawn = _draw(self.pool, self.cumulative, len(user), rng)
         wrong = self._owned(base + drawn).nonzero().squeeze(1)
         for _ in range(_ROUNDS):
             if len(wrong) == 0:
                 return drawn
-            drawn[wrong] = self._draw(len(wrong), rng)
+            drawn[wrong] = _draw(self.pool, self.cumulative, len(wrong), rng)
             wrong = wrong[self._owned(base[wrong] + drawn[wrong])]
-        for row in wrong.tolist():  # users who own nearly everything: draw from what is left
-            free = self.pool[~self._owned(base[row] + self.pool)]
-            drawn[row] = free[torch.randint(len(free), (), generator=rng, device=free.device)]
+        for owner in torch.unique(user[wrong]).tolist():  # who owns nearly everything: draw from what is left
+            rows = wrong[user[wrong] == owner]
+            free = ~self._owned(owner * self.n_items + self.pool)
+            cumulative = None if self.chance is None else self.chance[free].cumsum(0)
+            drawn[rows] = _draw(self.pool[free], cumulative, len(rows), rng)
         return drawn
-
-    def _draw(self, n: int, rng: torch.Generator) -> Tensor:
-        if self.cumulative is None:
-            place = torch.randint(len(self.pool), (n,), generator=rng, device=self.pool.device)
-        else:
-            x = torch.rand(n, generator=rng, device=self.pool.device, dtype=torch.float64) * self.cumulative[-1]
-            place = torch.searchsorted(self.cumulative, x, right=True).clamp(max=len(self.pool) - 1)
-        return self.pool[place]
 
     def _owned(self, keys: Tensor) -> Tensor:
         place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
         owned: Tensor = self.keys[place] == keys
         return owned
+
+
+def _draw(pool: Tensor, cumulative: Tensor | None, n: int, rng: torch.Generator) -> Tensor:
+    """n of ``pool`` with replacement: uniform, or with the chances whose running sum is ``cumulative``."""
+    if cumulative is None:
+        place = torch.randint(len(pool), (n,), generator=rng, device=pool.device)
+    else:
+        x = torch.rand(n, generator=rng, device=pool.device, dtype=torch.float64) * cumulative[-1]
+        place = torch.searchsorted(cumulative, x, right=True).clamp(max=len(pool) - 1)
+    return pool[place]
