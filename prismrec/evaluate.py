@@ -141,7 +141,7 @@ class Evaluator:
     @torch.no_grad()
     def rank(self, reps: Reps) -> Ranked:
         """The lists (n, k) of ``self.users``, on the CPU."""
-        user = reps.user if self._rows is None else rows_of(reps.user, self._rows)
+        user = reps.user if self._rows is None else rows_of(reps.user, self._rows.to(reps.user.device))
         ranked = top_k(user, reps.item.values, self.k, self.seen)
         return Ranked(ranked.items.cpu(), ranked.scores.cpu())
 
