@@ -6,6 +6,8 @@ the process leaves either the old checkpoint or the new one.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ class Checkpoints:
 
     def save(self, progress: Progress, last: dict[str, Tensor], best: dict[str, Tensor]) -> None:
         """Write both sets of tensors, then the index that makes them count, then drop what no index names any more."""
-        known = read_json(self.index)["files"] if self.exists() else {}
+        known = self._read()["files"] if self.exists() else {}
         files = {}
         for role, step, tensors in (("last", progress.epoch, last), ("best", progress.best_epoch, best)):
             name = f"{role}-{step}.safetensors"
@@ -69,7 +71,7 @@ class Checkpoints:
             files[role] = {"name": name, "sha256": digest}
         state = {**asdict(progress), "history": list(progress.history)}
         state["best"] = progress.best if progress.best_epoch else None  # -inf is not JSON
-        write_json(self.index, {"format": 1, "progress": state, "files": files})
+        write_json(self.index, {"format": 1, "progress": state, "files": files, "sha256": _digest(state, files)})
         kept = {entry["name"] for entry in files.values()}
         for old in self.folder.glob("*.safetensors"):
             if old.name not in kept:
@@ -77,18 +79,32 @@ class Checkpoints:
 
     def load(self) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
         """Progress, last tensors and best tensors; a damaged checkpoint is refused with a sentence."""
+        index = self._read()
+        state, files = index["progress"], index["files"]
+        state["history"] = tuple(state["history"])
+        state["best"] = float("-inf") if state["best"] is None else state["best"]
+        last, best = (load_tensors(self.folder / files[r]["name"], files[r]["sha256"]) for r in ("last", "best"))
+        return Progress(**state), last, best
+
+    def history(self) -> tuple[dict[str, Any], ...]:
+        """The records of the epochs done; none before the first checkpoint."""
+        return tuple(self._read()["progress"]["history"]) if self.exists() else ()
+
+    def _read(self) -> dict[str, Any]:
         index = read_json(self.index)
         try:
-            state, files = dict(index["progress"]), index["files"]
-            state["history"] = tuple(state["history"])
-            state["best"] = float("-inf") if state["best"] is None else state["best"]
-            progress = Progress(**state)
-            last, best = (load_tensors(self.folder / files[r]["name"], files[r]["sha256"]) for r in ("last", "best"))
-        except (KeyError, TypeError) as error:
-            raise PrismError(
-                f"{self.index} lacks {error}; it was changed by hand. Restore it, or train again."
-            ) from None
-        return progress, last, best
+            if index["sha256"] == _digest(index["progress"], index["files"]):
+                return dict(index)
+        except (KeyError, TypeError):
+            pass
+        raise PrismError(
+            f"{self.index} does not match the checksum in it: it was changed after it was written. "
+            "Restore it from a copy, or train again."
+        )
+
+
+def _digest(state: dict[str, Any], files: dict[str, dict[str, str]]) -> str:
+    return hashlib.sha256(json.dumps([state, files], sort_keys=True).encode()).hexdigest()
 
 
 def pack(module: torch.nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
@@ -131,7 +147,7 @@ def load_module(module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
         have, want = tensors.get(name), own.get(name)
         if have is None or want is None or have.shape != want.shape:
             raise PrismError(
-                f"The checkpoint does not fit this model: {name} is {'absent' if have is None else tuple(have.shape)} there and "
-                f"{'absent' if want is None else tuple(want.shape)} here. The data or the settings have changed since."
+                f"The checkpoint does not fit this model: {name} is {'absent' if have is None else tuple(have.shape)} there "
+                f"and {'absent' if want is None else tuple(want.shape)} here. The data or the settings have changed since."
             )
     module.load_state_dict(tensors)

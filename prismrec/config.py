@@ -15,12 +15,13 @@ from pydantic import Field, ValidationError
 from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import METRICS, protocol
 from prismrec.models import Model, Strict, model_named
-from prismrec.plugins import Plugin, plugin_named
+from prismrec.plugins import PLUGINS, Plugin, plugin_named
 from prismrec.train import TrainConfig
 
 S = TypeVar("S", bound=Strict)
 Tree = dict[str, Any]
 _SECTIONS = ("model", "plugins", "train", "run")
+_EXAMPLES = {"model": "{name: bpr}", "plugins": "{clear: {rank: 4}}", "train": "{lr: 0.001}", "run": "{seed: 1}"}
 
 
 class RunSettings(Strict):
@@ -30,7 +31,7 @@ class RunSettings(Strict):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all cores that the process may use")
     protocol: Literal["default", "mmrec"] = "default"
-    metrics: list[str] = Field(default_factory=lambda: list(METRICS))
+    metrics: list[str] = Field(default_factory=lambda: list(METRICS), min_length=1)
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,7 @@ class RunConfig:
 
 def resolve(tree: Mapping[str, Any]) -> RunConfig:
     """A tree of settings (``model`` with a ``name``, ``plugins``, ``train``, ``run``) → the record, checked."""
-    for key in tree:
-        if key not in _SECTIONS:
-            raise PrismError(f"Unknown setting {key!r}. {nearest(key, _SECTIONS)}")
-    for key in _SECTIONS:
-        if not isinstance(tree.get(key) or {}, Mapping):
-            raise PrismError(f"{key} is {tree[key]!r}; expected settings by name, such as {key}: {{...}}.")
+    check_sections(tree)
     given = dict(tree.get("model") or {})
     model = model_named(str(given.pop("name", "") or _missing_model()))
     run = section(RunSettings, tree.get("run"), "run")
@@ -84,6 +80,15 @@ def resolve(tree: Mapping[str, Any]) -> RunConfig:
     )
 
 
+def check_sections(tree: Mapping[str, Any]) -> None:
+    """Refuse unknown sections, and sections that are not made of named settings."""
+    for key, value in tree.items():
+        if key not in _SECTIONS:
+            raise PrismError(f"Unknown setting {key!r}. {nearest(str(key), _SECTIONS)}")
+        if value is not None and not isinstance(value, Mapping):
+            raise PrismError(f"{key} is {value!r}; expected settings by name, such as {key}: {_EXAMPLES[key]}.")
+
+
 def section(kind: type[S], settings: Any, where: str) -> S:
     """Check one section; the first fault becomes a sentence with the offending key and value."""
     if settings is not None and not isinstance(settings, Mapping):
@@ -95,7 +100,22 @@ def section(kind: type[S], settings: Any, where: str) -> S:
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             raise PrismError(f"Unknown setting {where}.{key}. {nearest(key, kind.model_fields)}") from None
-        raise PrismError(f"{where}.{key} is {fault['input']!r}. {fault['msg']}.") from None
+        field = str(fault["loc"][0])
+        ways = [other for other in error.errors() if other["loc"][0] == field and other["input"] is fault["input"]]
+        if len(ways) > 1:  # neither of several types: pydantic tells why for each of them
+            key = field
+        expected = " or ".join(dict.fromkeys(_expected(way["type"], way["msg"]) for way in ways))
+        if fault["type"] == "string_pattern_mismatch":
+            expected = str(kind.model_fields[field].description)
+        raise PrismError(f"{where}.{key} is {fault['input']!r}; expected {expected}.") from None
+
+
+def _expected(kind: str, message: str) -> str:
+    """What pydantic wanted, in words that go on from "expected"."""
+    if kind == "too_short":
+        return "at least one entry"
+    text = message.removeprefix("Input should be ").removeprefix("a valid ")
+    return f"a number {text}" if text.startswith(("greater", "less")) else text
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
@@ -115,6 +135,10 @@ def assign(tree: Tree, path: str, value: Any) -> Tree:
         raise PrismError(f"{path!r} names no setting; expected section.key, such as model.layers.")
     plugins = tree.get("plugins") or {}
     if keys[0] not in _SECTIONS:
+        if keys[0] not in plugins and keys[0] in {plugin.name for plugin in PLUGINS}:
+            raise PrismError(
+                f"{path!r} sets the plug-in {keys[0]!r}, which this run does not use; add --plugin {keys[0]}."
+            )
         if keys[0] not in plugins:
             raise PrismError(f"{path!r}: there is no section {keys[0]!r}. {nearest(keys[0], [*_SECTIONS, *plugins])}")
         keys.insert(0, "plugins")
@@ -156,7 +180,7 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, where: str) -> Any:
     """YAML text → plain values; a fault is a sentence with its place."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise PrismError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
 

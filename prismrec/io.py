@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_PART = ".part"
+_FULL = (
+    "No space left on device",
+    "os error 28",
+    "os error 112",
+    "Disk quota exceeded",
+)  # polars and safetensors say it in words
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; on success it is flushed to disk and takes the name, on failure it goes."""
+    """Yields a temporary path beside ``path``; on success it is flushed to disk and takes the name, on failure it goes.
+
+    A process that is killed leaves its ``.part`` behind, which counts for nothing; see ``remove_parts``.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part = target.with_name(f"{target.name}.{os.getpid()}{_PART}")
     try:
         yield part
         with part.open("rb+") as file:
@@ -29,6 +43,49 @@ def atomic(path: str | Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: str | Path) -> None:
+    """Drop what killed processes left half written in a folder that nobody else writes to."""
+    for pattern in (f"*{_PART}", ".tmp*"):  # ours, and those of safetensors
+        for part in Path(folder).glob(pattern):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Holds a folder for this process; one that another process holds is refused.
+
+    The system lets go when a process ends, however it ends. A file system without locks protects nobody.
+    """
+    with (Path(folder) / ".lock").open("a") as file:
+        if not _lock(file.fileno()):
+            raise PrismError(
+                f"{folder} is being written by another process. Wait until it has ended, or name another folder with --out."
+            )
+        yield
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk is full, in whatever words the library that wrote has for it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in _FULL)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -65,10 +122,17 @@ def sha256(path: str | Path) -> str:
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> str:
     """Write named tensors as safetensors, atomically; returns the file's SHA-256."""
-    from safetensors.torch import save_file  # late: most commands never touch a tensor
+    from safetensors import SafetensorError  # late: most commands never touch a tensor
+    from safetensors.torch import save_file
 
     with atomic(path) as part:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+        part.touch()
+        mode = part.stat().st_mode  # as of any other file: safetensors lets nobody but the owner read its own
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+        except SafetensorError as error:  # what any other writer would have raised
+            raise OSError(errno.ENOSPC if disk_full(error) else errno.EIO, str(error), str(path)) from error
+        part.chmod(mode)
         return sha256(part)
 
 

@@ -30,9 +30,8 @@ class TrainConfig(Strict):
     lr: float = Field(1e-3, gt=0, description="learning rate at the start")
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "exponential", "cosine"] = "constant"
-    decay: float = Field(
-        0.96, gt=0, le=1, description="exponential: factor every decay_epochs; cosine: final share of lr"
-    )
+    decay: float = Field(0.96, gt=0, le=1, description="exponential: factor every decay_epochs")
+    floor: float = Field(0.01, ge=0, le=1, description="cosine: share of lr that is left after decay_epochs")
     decay_epochs: int = Field(50, ge=1, description="exponential: epochs for one factor; cosine: epochs to the floor")
     warmup: int = Field(0, ge=0, description="epochs of linear warm-up")
     clip: float = Field(0.0, ge=0, description="largest norm of the gradient; 0: no clipping")
@@ -65,7 +64,7 @@ def learning_rate(cfg: TrainConfig, epoch: int) -> float:
         rate *= cfg.decay ** (epoch / cfg.decay_epochs)
     elif cfg.schedule == "cosine":
         wave = (1 + math.cos(math.pi * min(epoch / cfg.decay_epochs, 1))) / 2
-        rate *= cfg.decay + (1 - cfg.decay) * wave
+        rate *= cfg.floor + (1 - cfg.floor) * wave
     return rate * min(1.0, (epoch + 1) / (cfg.warmup + 1))
 
 
@@ -110,10 +109,14 @@ def fit(
         record = _train_epoch(assembly, sampler, optimizer, scaler, cfg, progress.epoch, watcher)
         trained = time.perf_counter()
         value, record["valid"] = float("-inf"), None
-        if (progress.epoch + 1) % cfg.every == 0 or progress.epoch + 1 == cfg.epochs:
+        end = trained
+        final = progress.epoch + 1 == cfg.epochs or 0 < cfg.seconds <= progress.seconds + trained - start
+        if (
+            final or (progress.epoch + 1) % cfg.every == 0
+        ):  # an epoch that ends training is validated, or it would be lost
             record["valid"] = validate(assembly.represent())
             value = pick(record["valid"], cfg.metric)
-        end = time.perf_counter()
+            end = time.perf_counter()
         record |= {"seconds": trained - start, "seconds_evaluation": end - trained}
         progress = _stop(progress.after(record, value, end - start), cfg)
         if progress.best_epoch == progress.epoch:
@@ -168,10 +171,7 @@ def _train_epoch(
                 torch.nn.utils.clip_grad_norm_(assembly.parameters(), cfg.clip)
             scaler.step(optimizer)
             scaler.update()
-            for (
-                name,
-                term,
-            ) in terms.items():  # summed where they are: nothing waits for the device within an epoch
+            for name, term in terms.items():  # summed where they are: nothing waits for the device within an epoch
                 term = term.detach() * len(batch.user)
                 sums[name] = sums[name] + term if name in sums else term
             rows += len(batch.user)

@@ -20,7 +20,7 @@ from prismrec.types import Batch, Feats, ItemIds, Reps, Terms
 class Strict(BaseModel):
     """A frozen record of settings that refuses unknown keys and wrong types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
