@@ -28,14 +28,12 @@ def bootstrap_means(values: Values, resamples: int = RESAMPLES, seed: int = 0) -
     return means
 
 
-def interval(values: Values, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Values, Values]:
-    """Percentile interval of the mean of each column: lower and upper ends (m,), or 0-d for ``values`` (n,)."""
+def interval(means: Values, level: float = 0.95) -> tuple[Values, Values]:
+    """Percentile interval from bootstrap ``means`` (resamples,) or (resamples, m): its lower and upper ends.
+
+    Means of two models over the same users in the same order, drawn with one seed, are paired: the interval of their
+    difference is that of the differences.
+    """
     tail = 50 * (1 - level)
-    low, high = np.percentile(bootstrap_means(values, resamples, seed), [tail, 100 - tail], axis=0)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
     return np.asarray(low), np.asarray(high)
-
-
-def indistinct(values: Values, best: Values, level: float = 0.95) -> bool:
-    """Whether the interval of the mean of ``best`` − ``values``, both (n,) of the same users in order, holds 0."""
-    low, high = interval(best - values, level)
-    return bool(low <= 0 <= high)

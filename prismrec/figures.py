@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Line = tuple[Sequence[float], Sequence[float]]
@@ -28,11 +30,22 @@ _DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
 _WIDTH = 4.7  # inches: on a telephone the letters shrink by a fifth, not by half
 
 
-def curves(lines: Mapping[str, Line], y: str, best: Mapping[str, float] | None = None, x: str = "epoch") -> str:
-    """One curve for each name; a dot where x is ``best[name]``. A logarithmic axis where values span 30-fold."""
+def curves(
+    lines: Mapping[str, Line],
+    y: str,
+    best: Mapping[str, float] | None = None,
+    x: str = "epoch",
+    ticks: Sequence[str] | None = None,
+    order: Sequence[str] | None = None,
+) -> str:
+    """One curve for each name; a dot where x is ``best[name]``. A logarithmic axis where values span 30-fold.
+
+    ``ticks``: names of x = 0, 1, …, where x is no number. ``order``: names in the order of colours, where several
+    figures of one page show some of them each.
+    """
     with _figure(3.1) as (figure, axes):
-        for position, (name, (xs, ys)) in enumerate(lines.items()):
-            colour, dash = _style(position)
+        for name, (xs, ys) in lines.items():
+            colour, dash = _style((order or list(lines)).index(name))
             axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=1.6, label=name)
             at = (best or {}).get(name)
             if at is not None and at in list(xs):
@@ -40,9 +53,13 @@ def curves(lines: Mapping[str, Line], y: str, best: Mapping[str, float] | None =
         values = [v for _, ys in lines.values() for v in ys]
         if min(values) > 0 and max(values) > 30 * min(values):
             axes.set_yscale("log")
+            _plain(axes.yaxis)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        _whole_numbers(axes, [v for xs, _ in lines.values() for v in xs])
+        if ticks is None:
+            _whole_numbers(axes, [v for xs, _ in lines.values() for v in xs])
+        else:
+            axes.set_xticks(range(len(ticks)), ticks)
         axes.grid(axis="y", color=_LINE, linewidth=0.7)
         if len(lines) > 1:
             figure.legend(
@@ -64,7 +81,7 @@ def bars(
         places = list(range(len(names)))[::-1]
         axes.barh(places, values, height=0.66, color=_SERIES[0])
         error = [[v - a for v, a in zip(values, low, strict=True)], [b - v for v, b in zip(values, high, strict=True)]]
-        axes.errorbar(values, places, xerr=error, fmt="none", ecolor=_INK, elinewidth=1.1, capsize=2.5)
+        axes.errorbar(values, places, xerr=error, fmt="none", color=_INK, elinewidth=1.1, capsize=2.5)
         top = max([*high, mark[1] if mark else 0.0, 1e-9])
         for place, value, end in zip(places, values, high, strict=True):
             axes.text(end + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=9, color=_INK)
@@ -87,6 +104,7 @@ def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: s
     """A labelled point for each name, x on a logarithmic axis; labels give way to each other."""
     with _figure(3.6) as (figure, axes):
         axes.set_xscale("log")
+        _plain(axes.xaxis)
         axes.scatter(xs, ys, s=34, color=_SERIES[0], zorder=3)
         span = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
         axes.set_ylim(min(ys) - 0.1 * span, max(ys) + 0.12 * span)
@@ -132,6 +150,15 @@ def _style(position: int) -> tuple[str, Any]:
     return _SERIES[position % len(_SERIES)], _DASHES[position // len(_SERIES) % len(_DASHES)]
 
 
+def _plain(axis: Axis) -> None:
+    """0.1, 1, 10 and a few in between on a logarithmic axis: powers would need mathematics in names as well."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def _whole_numbers(axes: Axes, xs: Sequence[float]) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -147,8 +174,9 @@ def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
+        "text.parse_math": False,
         "font.family": "DejaVu Sans",
         "font.size": 10,
         "axes.edgecolor": _LINE,
@@ -186,7 +214,7 @@ def _svg(figure: Figure, label: str) -> str:
         text = text.replace(colour, f"var({variable})")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text.replace("'DejaVu Sans'", "var(--font)")
-    prefix = f"f{sum(map(ord, label)) * 31 + len(label)}-"
+    prefix = f"f{zlib.crc32(label.encode()):08x}-"
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{prefix}", text)
     head = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert head is not None

@@ -1,0 +1,105 @@
+"""A finished run, read back from its folder, and its figures with intervals over users."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from prismrec.compare import Values, bootstrap_means, interval
+from prismrec.evaluate import Evaluation
+from prismrec.experiment import saved_reps, saved_result
+from prismrec.io import read_json
+from prismrec.types import Reps
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one ranking of a part reached: ``mean`` (metric → value) and a row of ``per_user`` values for each user.
+
+    Metrics of all lists together (coverage) have a mean and no interval.
+    """
+
+    mean: Mapping[str, float]
+    per_user: pl.DataFrame
+
+    @staticmethod
+    def of(evaluation: Evaluation) -> Scores:
+        """Of an evaluation just made."""
+        return Scores(evaluation.mean, evaluation.per_user)
+
+    def __len__(self) -> int:
+        """Users with a held-out item."""
+        return len(self.per_user)
+
+    def values(self, metric: str) -> Values:
+        """Values (n,) of the users in order."""
+        return self.per_user[metric].to_numpy().astype(np.float64)
+
+    @cached_property
+    def _redrawn(self) -> dict[str, Values]:
+        """Bootstrap means of each metric: users are redrawn once, for all metrics together."""
+        names = [name for name in self.mean if name in self.per_user.columns]
+        means = bootstrap_means(self.per_user.select(names).to_numpy().astype(np.float64))
+        return dict(zip(names, means.T, strict=True))
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """95 % interval of a mean over users; None for a metric of all lists together."""
+        if metric not in self._redrawn:
+            return None
+        low, high = interval(self._redrawn[metric])
+        return float(low), float(high)
+
+    def indistinct(self, other: Scores, metric: str) -> bool:
+        """Whether the 95 % interval of the paired difference from ``other``, over the same users in order, holds 0."""
+        if metric not in self._redrawn:
+            return False
+        low, high = interval(self._redrawn[metric] - other._redrawn[metric])
+        return bool(low <= 0 <= high)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as its folder holds it: result.json, the epochs, the environment, test values per user."""
+
+    folder: Path
+    result: Mapping[str, Any]
+    epochs: Sequence[Mapping[str, Any]]
+    environment: Mapping[str, Any]
+    test: Scores
+
+    @staticmethod
+    def read(folder: str | Path) -> Run:
+        """From a folder that ``prismrec train`` wrote; an unfinished one is a ``PrismError``."""
+        folder = Path(folder)
+        result = saved_result(folder)
+        log = folder / "metrics.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        test = Scores(result["test"], pl.read_parquet(folder / "per_user" / "test.parquet"))
+        return Run(folder, result, [json.loads(line) for line in lines], read_json(folder / "environment.json"), test)
+
+    @property
+    def label(self) -> str:
+        """The model and its plug-ins."""
+        return " + ".join([self.result["model"], *self.result["plugins"]])
+
+    @property
+    def metric(self) -> str:
+        """The validation metric that chose the epoch."""
+        return str(self.result["config"]["train"]["metric"])
+
+    def curve(self, metric: str) -> tuple[list[float], list[float]]:
+        """Epochs and validation values."""
+        known = [(e["epoch"], e["valid"][metric]) for e in self.epochs if e.get("valid") and metric in e["valid"]]
+        return [epoch for epoch, _ in known], [value for _, value in known]
+
+    @cached_property
+    def reps(self) -> Reps:
+        """Final representations."""
+        return saved_reps(self.folder)
