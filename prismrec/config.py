@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import METRICS, protocol
+from prismrec.metrics import parse
 from prismrec.models import Model, Strict, model_named
 from prismrec.plugins import PLUGINS, Plugin, plugin_named
 from prismrec.train import TrainConfig
@@ -71,12 +72,14 @@ def resolve(tree: Mapping[str, Any]) -> RunConfig:
     for name, settings in (tree.get("plugins") or {}).items():
         plugin = plugin_named(name)
         plugins.append((plugin, section(plugin.Config, settings, f"plugins.{name}")))
+    train = section(TrainConfig, {**stopping, **(tree.get("train") or {})}, "train")
+    (decides,) = parse([train.metric])
     return RunConfig(
         model=model,
         model_cfg=section(model.Config, given, "model"),
         plugins=tuple(plugins),
-        train=section(TrainConfig, {**stopping, **(tree.get("train") or {})}, "train"),
-        run=run,
+        train=train.model_copy(update={"metric": str(decides)}),
+        run=run.model_copy(update={"metrics": [str(metric) for metric in parse(run.metrics)]}),
     )
 
 

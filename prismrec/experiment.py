@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,33 @@ import numpy as np
 import torch
 import yaml
 
-from prismrec import __version__, cache
+from prismrec import cache
 from prismrec.assembly import Assembly, build
 from prismrec.checkpoint import Checkpoints, Progress
-from prismrec.config import RunConfig, assign, merge, override, published, read_yaml, resolve, settings_of
+from prismrec.config import (
+    RunConfig,
+    assign,
+    check_sections,
+    merge,
+    override,
+    published,
+    read_yaml,
+    resolve,
+    settings_of,
+)
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
 from prismrec.index import FUSED, Index
-from prismrec.io import atomic, read_json, write_json, write_text
-from prismrec.metrics import parse
+from prismrec.io import LOCK, atomic, locked, read_json, remove_parts, write_json, write_text
+from prismrec.machine import cpu_threads, environment, peak_memory_mb, pick_device
 from prismrec.models import Context
 from prismrec.nn import Raw
 from prismrec.sampling import Sampler
 from prismrec.train import Watcher, fit
 from prismrec.types import Reps, Rows
+
+_CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -61,10 +71,10 @@ def configure(
     ``assignments`` ("section.key=value").
     """
     tree: dict[str, Any] = settings_of(read_yaml(file)) if file is not None else {}
+    check_sections(tree)
     source = str(file) if file is not None else "defaults"
-    name = model or (tree.get("model") or {}).get("name")
-    if file is None and name is not None:
-        found = published(name, dataset.interactions_fingerprint)
+    if file is None and model is not None:
+        found = published(model, dataset.interactions_fingerprint)
         if found is not None:
             source, tree = found
     if model is not None:
@@ -126,24 +136,25 @@ def run(
     ``folder`` is created, or gone on with if it holds an unfinished run of the same settings. ``data`` is where the data set
     was read from, kept for resuming.
     """
-    if dataset.interactions.split is None:
-        raise PrismError(f"The data set {dataset.name} has no split. Make one: prismrec data split --help.")
-    parse(cfg.run.metrics)
-    device = pick_device(cfg.run.device)
-    torch.set_num_threads(cfg.run.threads or available_cores())
-    rules = protocol(cfg.run.protocol)
-    development = dataset.development()
-    validate = Evaluator.of(development, "valid", rules, _watched(cfg), device)
-    checkpoints = None
+    dataset.require("train", "valid", "test")
     if folder is not None:
-        _open(folder, cfg, dataset, data)
-        checkpoints = Checkpoints(folder / "checkpoint")
-        watcher = _Log(folder, checkpoints, watcher)
-    start = time.perf_counter()
-    assembly, sampler = assemble(cfg, development, device)
-    built = time.perf_counter() - start
-    progress = fit(assembly, sampler, validate, cfg.train, checkpoints, watcher)
-    return _finish(cfg, dataset, assembly, progress, folder, built)
+        _check_folder(folder, cfg, dataset)
+    device = pick_device(cfg.run.device)
+    with cpu_threads(cfg.run.threads):
+        development = dataset.development()
+        validate = Evaluator.of(development, "valid", protocol(cfg.run.protocol), _watched(cfg), device)
+        start = time.perf_counter()
+        assembly, sampler = assemble(
+            cfg, development, device
+        )  # before anything is written: data may not suit the model
+        built = time.perf_counter() - start
+        if folder is None:
+            progress = fit(assembly, sampler, validate, cfg.train, None, watcher)
+            return _finish(cfg, dataset, assembly, progress, None, built)
+        with _held(folder, cfg, dataset, data):
+            checkpoints = Checkpoints(folder / "checkpoint")
+            progress = fit(assembly, sampler, validate, cfg.train, checkpoints, _Log(folder, checkpoints, watcher))
+            return _finish(cfg, dataset, assembly, progress, folder, built)
 
 
 def _finish(
@@ -152,10 +163,9 @@ def _finish(
     """Evaluate the chosen epoch on both parts and write what is left of it."""
     rules, device = protocol(cfg.run.protocol), pick_device(cfg.run.device)
     reps = assembly.represent()
-    metrics = [*cfg.run.metrics, *(m for m in LIST_METRICS if m not in cfg.run.metrics)]
     seconds, evaluations = {}, {}
     for part in ("valid", "test"):
-        evaluator = Evaluator.of(dataset, part, rules, metrics, device)
+        evaluator = Evaluator.of(dataset, part, rules, reported(cfg), device)
         start = time.perf_counter()
         evaluations[part] = evaluator.evaluate(reps)
         seconds[part] = time.perf_counter() - start
@@ -195,54 +205,14 @@ def _finish(
 
 def saved_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
     """The settings of a run folder, and what else its config.yaml says (where the data lies, its fingerprints)."""
-    if not (folder / "config.yaml").is_file():
+    _check_run(folder)
+    tree = read_yaml(folder / _CONFIG)
+    known = tree.get("data")
+    if not isinstance(known, dict):
         raise PrismError(
-            f"{folder} is no run folder: it has no config.yaml. Name the folder that `prismrec train` wrote."
+            f"{folder / _CONFIG} says nothing of its data; it was changed by hand. Restore it, or train again."
         )
-    tree = read_yaml(folder / "config.yaml")
-    return resolve(settings_of(tree)), tree.get(
-        "data"
-    ) or {}
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one; asking for CUDA where there is none is an error."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise PrismError(f"run.device is {name}, but this PyTorch sees no CUDA device. Use --device cpu or auto.")
-    return torch.device(name)
-
-
-def available_cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def peak_memory_mb(device: torch.device) -> float | None:
-    """The most memory the device (CUDA) or this process (CPU) has held so far, in MB of 2²⁰ bytes; None where unknown."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device) / 2**20)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
-
-
-def environment() -> dict[str, Any]:
-    """What a reader needs to judge a figure: versions, machine, threads."""
-    return {
-        "prismrec": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "cores": available_cores(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
+    return resolve(settings_of(tree)), known
 
 
 class _Log:
@@ -250,8 +220,8 @@ class _Log:
 
     def __init__(self, folder: Path, checkpoints: Checkpoints, inner: Watcher | None) -> None:
         self.path, self.inner = folder / "metrics.jsonl", inner
-        kept = checkpoints.load()[0].history if checkpoints.exists() else ()
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        # a killed process may have logged epochs that its checkpoint does not know, the last one in part
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in checkpoints.history()))
 
     def step(self, epoch: int, done: int, of: int) -> None:
         if self.inner is not None:
@@ -264,26 +234,47 @@ class _Log:
             self.inner.epoch(record, progress)
 
 
-def _open(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> None:
-    """Start a run folder, or check that the one there is of the same data."""
-    if (folder / "config.yaml").is_file():
-        check_same_data(folder, saved_config(folder)[1], dataset)
-        return
+def _check_folder(folder: Path, cfg: RunConfig, dataset: Dataset) -> None:
+    """Refuse a folder that holds anything but an unfinished run of these very settings on this very data."""
+    if (folder / _CONFIG).is_file():
+        if finished(folder):
+            raise PrismError(f"{folder} holds a finished run; read it with prismrec.load, or name another folder.")
+        saved, known = saved_config(folder)
+        if saved != cfg:
+            raise PrismError(
+                f"{folder} holds a run with other settings ({saved.label}); name another folder for this one."
+            )
+        check_same_data(folder, known, dataset)
+    elif folder.exists() and (not folder.is_dir() or any(entry.name != LOCK for entry in folder.iterdir())):
+        raise PrismError(f"{folder} exists and holds no run; a run needs a folder of its own: name another one.")
+
+
+@contextmanager
+def _held(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> Iterator[None]:
+    """A run folder that is this process's alone; started if it is new, swept if it goes on."""
+    new = not (folder / _CONFIG).is_file()
     folder.mkdir(parents=True, exist_ok=True)
-    source = {
-        "path": None if data is None else str(Path(data).resolve()),
-        "name": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "interactions": dataset.interactions_fingerprint,
-    }
-    write_json(folder / "environment.json", environment())
-    write_text(
-        folder / "config.yaml", yaml.safe_dump({**cfg.tree(), "data": source}, sort_keys=False, allow_unicode=True)
-    )
+    with locked(folder):
+        if new and (folder / _CONFIG).is_file():
+            raise PrismError(f"{folder} was taken by another run a moment ago; name another folder with --out.")
+        for place in (folder, *(entry for entry in folder.iterdir() if entry.is_dir())):
+            remove_parts(place)
+        if new:
+            source = {
+                "path": None if data is None else str(Path(data).resolve()),
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "interactions": dataset.interactions_fingerprint,
+            }
+            tree = {**cfg.tree(), "data": source}
+            write_text(folder / _CONFIG, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        if not (folder / "environment.json").is_file():
+            write_json(folder / "environment.json", environment())
+        yield
 
 
 def check_same_data(folder: Path, known: Mapping[str, Any], dataset: Dataset) -> None:
-    """Refuse a data set that is not the one of the run in ``folder``; ``known`` is what the run says of its own."""
+    """Refuse a data set that is not the one of the run in ``folder``; ``known`` is what its config.yaml says of its own."""
     if known.get("fingerprint") != dataset.fingerprint:
         raise PrismError(
             f"{folder} was trained on data with fingerprint {known.get('fingerprint')}; {dataset.name} now has "
@@ -305,10 +296,23 @@ def finished(folder: Path) -> bool:
 
 def saved_result(folder: Path) -> dict[str, Any]:
     """The content of result.json."""
+    _check_run(folder)
     if not finished(folder):
         raise PrismError(f"{folder} holds no result yet. Finish it: prismrec train --resume {folder}")
     result: dict[str, Any] = read_json(folder / "result.json")
     return result
+
+
+def _check_run(folder: Path) -> None:
+    if not (folder / _CONFIG).is_file():
+        raise PrismError(
+            f"{folder} is no run folder: it has no {_CONFIG}. Name the folder that `prismrec train` wrote."
+        )
+
+
+def reported(cfg: RunConfig) -> list[str]:
+    """Metrics of a result: those asked for, and what the lists are like."""
+    return [*cfg.run.metrics, *(m for m in LIST_METRICS if m not in cfg.run.metrics)]
 
 
 def _watched(cfg: RunConfig) -> list[str]:

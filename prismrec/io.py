@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LOCK = ".lock"
 _PART = ".part"
-_FULL = (
-    "No space left on device",
-    "os error 28",
-    "os error 112",
-    "Disk quota exceeded",
-)  # polars and safetensors say it in words
+# what polars and safetensors say; 112 is ERROR_DISK_FULL
+_FULL = ("No space left on device", "os error 28", "os error 112", "Disk quota exceeded")
 
 
 @contextmanager
@@ -58,7 +55,7 @@ def locked(folder: str | Path) -> Iterator[None]:
 
     The system lets go when a process ends, however it ends. A file system without locks protects nobody.
     """
-    with (Path(folder) / ".lock").open("a") as file:
+    with (Path(folder) / LOCK).open("a") as file:
         if not _lock(file.fileno()):
             raise PrismError(
                 f"{folder} is being written by another process. Wait until it has ended, or name another folder with --out."

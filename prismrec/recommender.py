@@ -47,12 +47,13 @@ class Recommender:
         self.summary: dict[str, Any] = {}
 
     def fit(self, dataset: Dataset | str | Path, out: str | Path | None = None, watcher: Watcher | None = None) -> Self:
-        """Train on a data set, or on the one at a path. ``out``: a new folder for the run."""
+        """Train on a data set, or on the one at a path.
+
+        ``out``: a new folder for the run; an interrupted run of the same settings and data in it goes on where it was.
+        """
         data = dataset if isinstance(dataset, Dataset) else read(dataset)
         cfg, _ = configure(data, self.model, self.plugins, settings=self.settings, **self._run)
         folder = None if out is None else Path(out)
-        if folder is not None and folder.exists() and any(folder.iterdir()):
-            raise PrismError(f"{folder} is not empty; a run needs a folder of its own. Name another one.")
         result = run(cfg, data, folder, watcher, None if isinstance(dataset, Dataset) else str(dataset))
         self._index, self.summary = result.index, result.summary
         return self

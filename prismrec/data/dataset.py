@@ -28,6 +28,11 @@ COLUMNS: Mapping[str, str] = {
 }
 """Columns of ``Interactions`` → their types, little-endian wherever bytes are written or hashed."""
 
+_NO_SPLIT = (
+    "These interactions have no split yet, so there is no train, valid or test part; "
+    "make one with `prismrec data split DATA -o OUT` or prismrec.data.splits."
+)
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -69,10 +74,7 @@ class Interactions:
         Raises ``PrismError`` before a split.
         """
         if self.split is None:
-            raise PrismError(
-                "These interactions have no split yet, so there is no train, valid or test part; "
-                "make one with `prismrec data split DATA -o OUT` or prismrec.data.splits."
-            )
+            raise PrismError(_NO_SPLIT)
         return self.take(np.isin(self.split, [PARTS[name] for name in names]))
 
     def digest(self) -> str:
@@ -143,12 +145,12 @@ class Dataset:
 
     def require(self, *parts: str) -> None:
         """Raise ``PrismError`` unless each named part of the split has rows."""
+        split = self.interactions.split  # counted, not read: whoever checks has no business with the rows
+        if split is None:
+            raise PrismError(_NO_SPLIT)
         for name in parts:
-            if not len(self.interactions.part(name)):
-                assert self.interactions.split is not None
-                counts = ", ".join(
-                    f"{int((self.interactions.split == code).sum()):,} {part}" for part, code in PARTS.items()
-                )
+            if not (split == PARTS[name]).any():
+                counts = ", ".join(f"{int((split == code).sum()):,} {part}" for part, code in PARTS.items())
                 raise PrismError(
                     f"The {name} part of {self.name!r} is empty (rows: {counts}), but it is needed here; "
                     "make another split with `prismrec data split DATA -o OUT`."
