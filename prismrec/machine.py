@@ -1,0 +1,72 @@
+"""The machine that a run is on: its device, threads and memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from prismrec import __version__
+from prismrec.errors import PrismError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count() or 'no'} CUDA devices (the first is cuda:0)"
+        raise PrismError(f"run.device is {name}, but this PyTorch sees {found}. Use --device cpu or auto.")
+    return device
+
+
+@contextmanager
+def cpu_threads(n: int) -> Iterator[None]:
+    """``n`` CPU threads, or all cores for 0; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or available_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def available_cores() -> int:
+    """The cores this process may use: what ``OMP_NUM_THREADS`` allows, else those that it may run on."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    if allowed.isdecimal() and int(allowed):
+        return int(allowed)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory_mb(device: torch.device) -> float | None:
+    """The most memory the device (CUDA) or this process (CPU) has held so far, in MB of 2²⁰ bytes; None where unknown."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge a figure: versions, machine, threads."""
+    return {
+        "prismrec": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
