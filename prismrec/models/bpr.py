@@ -40,7 +40,9 @@ class BPR(Model):
         dim: int = Field(64, ge=1, description="width d of the vectors")
         reg: float = Field(0.01, ge=0)
         reg_kind: Penalty = "fro_norm"
-        init: Literal["xavier_normal", "normal"] = "xavier_normal"
+        init: Literal["xavier_normal", "normal"] = Field(
+            "xavier_normal", description="distribution of the first numbers; normal: N(0, 1)"
+        )
 
     cfg: Config
 

@@ -68,7 +68,7 @@ class ItemKNN(Floor):
     class Config(Strict):
         """``shrink`` is added to the denominator: similarities of few common users count for less."""
 
-        neighbours: int = Field(100, ge=1)
+        neighbours: int = Field(100, ge=1, description="similar items kept for each item")
         shrink: float = Field(10.0, ge=0)
 
     matrix: Tensor

@@ -17,9 +17,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from prismrec import graphs
+from prismrec import graphs, losses
 from prismrec.errors import PrismError, nearest
-from prismrec.losses import bpr
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
@@ -75,14 +74,9 @@ class FREEDOM(Model):
         return Reps(user, Rows(item + smooth), modal={m: (user, rows) for m, rows in feats.items()})
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
-        def rank(modality: str | None = None) -> torch.Tensor:
-            s_pos, s_neg = (reps.score(batch.user, item, modality) for item in (batch.pos, batch.neg))
-            return bpr(s_pos, s_neg, batch.weight)
-
-        terms = {"rank": rank()}
-        if self.cfg.reg > 0:
-            terms |= {f"freedom.{m}": self.cfg.reg * rank(m) for m in reps.modal}
-        return terms
+        modalities = tuple(reps.modal) if self.cfg.reg > 0 else ()
+        rank = losses.ranking_by_side(reps, batch, (None, *modalities))
+        return {"rank": rank[None]} | {f"freedom.{m}": self.cfg.reg * rank[m] for m in modalities}
 
 
 def _weights(given: dict[str, float], modalities: list[str]) -> dict[str, float]:

@@ -41,7 +41,9 @@ class LightGCN(Model):
         layers: int = Field(3, ge=0, description="propagation steps L; 0 is matrix factorisation")
         reg: float = Field(1e-4, ge=0)
         reg_kind: Penalty = "fro_norm"
-        init: Literal["xavier_uniform", "normal"] = "xavier_uniform"
+        init: Literal["xavier_uniform", "normal"] = Field(
+            "xavier_uniform", description="distribution of the first numbers; normal: N(0, 0.1²)"
+        )
 
     cfg: Config
 

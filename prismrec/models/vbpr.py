@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from prismrec.losses import Penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, Raw, xavier_table
-from prismrec.types import Batch, Feats, ItemIds, Reps, Terms
+from prismrec.types import Batch, Feats, ItemIds, Reps, Terms, take
 
 
 class VBPR(Model):
@@ -70,7 +70,7 @@ class VBPR(Model):
     def forward(self, feats: Feats) -> Reps:
         some = next(iter(feats.values()))
         total = functools.reduce(torch.add, (rows.values for rows in feats.values()))
-        ids = self.item if some.index is None else nn.functional.embedding(some.index.ids, self.item)
+        ids = self.item if some.index is None else take(self.item, some.index.ids)
         taste = self.user[:, self.cfg.dim :]
         return Reps(
             self.user,

@@ -1,4 +1,6 @@
-"""CLEAR: null-space projection against cross-modal redundancy in multimodal recommendation (2026).
+"""CLEAR: Null-Space Projection for Cross-Modal De-Redundancy in Multimodal Recommendation.
+
+H. Zhan, Y. Wang, Y. Yang, D. Yue, Y. Wang, P. Shao, F. Shen, F. Liu, L. Wu, 2026, arXiv:2603.01536.
 
 Finds the directions in which the modalities' projected features co-vary most (SVD of the cross-covariance) and damps
 exactly those before the features enter the recommender. No loss term, no parameter.
@@ -28,9 +30,10 @@ class CLEAR(Plugin):
     name = "clear"
     paper = Paper(
         "CLEAR: Null-Space Projection for Cross-Modal De-Redundancy in Multimodal Recommendation",
-        "-",
-        "-",
+        "H. Zhan, Y. Wang, Y. Yang, D. Yue, Y. Wang, P. Shao, F. Shen, F. Liu, L. Wu",
+        "arXiv",
         2026,
+        "arXiv:2603.01536",
     )
 
     class Config(Strict):
