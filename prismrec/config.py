@@ -140,7 +140,8 @@ def assign(tree: Tree, path: str, value: Any) -> Tree:
     if keys[0] not in _SECTIONS:
         if keys[0] not in plugins and keys[0] in {plugin.name for plugin in PLUGINS}:
             raise PrismError(
-                f"{path!r} sets the plug-in {keys[0]!r}, which this run does not use; add --plugin {keys[0]}."
+                f"{path!r} sets the plug-in {keys[0]!r}, which this run does not use; add --plugin {keys[0]}, "
+                f"in Python plugins=['{keys[0]}']."
             )
         if keys[0] not in plugins:
             raise PrismError(f"{path!r}: there is no section {keys[0]!r}. {nearest(keys[0], [*_SECTIONS, *plugins])}")

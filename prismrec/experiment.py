@@ -282,11 +282,11 @@ def check_same_data(folder: Path, known: Mapping[str, Any], dataset: Dataset) ->
         )
 
 
-def saved_reps(folder: Path) -> Reps:
+def saved_reps(folder: Path, device: torch.device | str = "cpu") -> Reps:
     """The final representations of a finished run."""
     saved_result(folder)
     user, item = Index.load(folder / "index").sides[FUSED]
-    return Reps(user, Rows(item))
+    return Reps(user.to(device), Rows(item.to(device)))
 
 
 def finished(folder: Path) -> bool:

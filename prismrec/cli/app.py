@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import Annotated
@@ -13,6 +12,7 @@ from rich.console import Console
 from prismrec import __version__
 from prismrec.cli import data, runs, show
 from prismrec.errors import PrismError
+from prismrec.io import disk_full
 
 app = typer.Typer(
     name="prismrec",
@@ -48,7 +48,7 @@ def root(
 
 
 def main() -> None:
-    """Run a command; an error becomes a sentence on stderr and a status: 2 bad input, 1 a fault of ours, 130 interrupted."""
+    """Run a command; an error becomes a sentence on stderr and a status: 2 bad input, 1 a fault of ours."""
     debug = "--debug" in sys.argv[1:]
     if debug:
         sys.argv.remove("--debug")
@@ -56,18 +56,27 @@ def main() -> None:
         app(prog_name="prismrec")
     except PrismError as error:
         _leave(str(error), 2, debug)
-    except KeyboardInterrupt:
-        _leave("Interrupted. A run that was training goes on with: prismrec train --resume RUN", 130, debug)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _leave(f"The disk is full: {error.filename or 'a file'} could not be written. Free some space and run again; "
-                   "what was there before is untouched.", 2, debug)  # fmt: skip
-        _leave(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), 2, debug)
     except Exception as error:
+        if disk_full(error):
+            _leave(f"The disk is full: {getattr(error, 'filename', None) or 'a file'} could not be written ({error}). Free "
+                   "some space and run again; what was there before is untouched.", 2, debug)  # fmt: skip
+        if _memory_full(error):
+            _leave(f"There is not enough memory: {' '.join(str(error).split())[:300]}. Take a smaller model.dim or "
+                   "train.batch_size, or a machine with more.", 2, debug)  # fmt: skip
+        if isinstance(error, OSError):
+            _leave(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", 2, debug)
         _leave(f"{type(error).__name__}: {error}. This is a fault of prismrec; --debug shows where.", 1, debug)
+
+
+def _memory_full(error: Exception) -> bool:
+    """Whether memory ran out, of the machine or of a device: torch says so in a RuntimeError."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+    )
 
 
 def _leave(sentence: str, status: int, debug: bool) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from prismrec.cli.tables import lists_table, show_metrics
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ Format = Annotated[TableFormat, typer.Option("--format", "-f", help="How to prin
 
 def train(
     data: Annotated[
-        str | None, typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False)
+        str | None,
+        typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="A name from `prismrec models`.")] = None,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A name from `prismrec plugins`.")] = None,
@@ -81,43 +82,91 @@ def train(
     """
     from prismrec import experiment
     from prismrec.data.sources import read
+    from prismrec.models import model_named
+    from prismrec.plugins import plugin_named
 
-    if resume is not None:
-        cfg, known = experiment.saved_config(resume)
-        where = data or known.get("path")
-        if where is None:
-            raise PrismError(f"{resume} does not know where its data lies; name it: prismrec train DATA --resume {resume}")
-        dataset, folder, source = read(where), resume, str(resume / "config.yaml")
-    else:
-        if data is None:
-            raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
-        dataset, where = read(data), data
-        cfg, source = experiment.configure(
-            dataset,
-            model,
-            plugin or (),
-            config,
-            assign or (),
-            protocol=None if protocol is None else protocol.value,
-            seed=seed,
-            device=device,
-            threads=threads,
-        )
-        folder = out or _free(Path("runs") / f"{dataset.name}-{cfg.label}-seed{cfg.run.seed}")
-        if (folder / "config.yaml").exists():
-            raise PrismError(
-                f"{folder} already holds a run. Name another folder with --out, or go on with it: prismrec train --resume {folder}"
-            )
     console = Console(stderr=True, quiet=quiet)
+    if resume is not None:
+        given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
+                 "--seed": seed, "--device": device, "--threads": threads, "--out": out}  # fmt: skip
+        _resume(resume, data, [name for name, value in given.items() if value is not None], console, quiet)
+        return
+    if data is None:
+        raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
+    if model is not None:  # what can be said before the data is read, which may take long
+        model_named(model)
+    for name in plugin or []:
+        plugin_named(name)
+    if out is not None and (out / "config.yaml").exists():
+        raise PrismError(
+            f"{out} already holds a run. Name another folder with --out, or go on with it: prismrec train --resume {out}"
+        )
+    _say(console, f"reading {data} …")
+    dataset = read(data)
+    cfg, source = experiment.configure(
+        dataset,
+        model,
+        plugin or (),
+        config,
+        assign or (),
+        protocol=None if protocol is None else protocol.value,
+        seed=seed,
+        device=device,
+        threads=threads,
+    )
+    folder = out or _free(Path("runs") / f"{dataset.name}-{cfg.label}-seed{cfg.run.seed}")
+    _run(cfg, dataset, source, folder, data, console, quiet)
+
+
+def _resume(folder: Path, data: str | None, given: list[str], console: Console, quiet: bool) -> None:
+    """Go on with an interrupted run, or say that it is finished."""
+    from prismrec import experiment
+    from prismrec.data.sources import read
+
+    if given:
+        raise PrismError(
+            f"--resume goes on with the settings in {folder / 'config.yaml'}; leave out {', '.join(given)}, or train a new run."
+        )
+    cfg, known = experiment.saved_config(folder)
+    if experiment.finished(folder):
+        _say(console, f"{folder} is finished; there is nothing to resume.")
+        _conclude(experiment.saved_result(folder), folder, quiet)
+        return
+    where = _data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
+    _say(console, f"reading {where} …")
+    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet)
+
+
+def _run(
+    cfg: RunConfig, dataset: Dataset, source: str, folder: Path, where: str, console: Console, quiet: bool
+) -> None:
+    from prismrec import experiment
+    from prismrec.cli.watch import Screen
+
     _announce(console, cfg, dataset, source, folder)
-    result = experiment.run(cfg, dataset, folder, _screen(console, cfg, dataset), where)
+    try:
+        with Screen(console, cfg.train, len(dataset.interactions.part("train")), cfg.label) as screen:
+            result = experiment.run(cfg, dataset, folder, screen, where)
+    except KeyboardInterrupt:
+        Console(stderr=True).print(
+            f"Interrupted. Go on with: prismrec train --resume {folder}", markup=False, soft_wrap=True
+        )
+        raise typer.Exit(130) from None
     _conclude(result.summary, folder, quiet)
 
 
-def _screen(console: Console, cfg: RunConfig, dataset: Dataset) -> Any:
-    from prismrec.cli.watch import Screen
+def _data_of(folder: Path, known: dict[str, Any], data: str | None, how: str) -> str:
+    """Where the data of a run lies: as named, or as the run remembers it."""
+    where = data or known.get("path")
+    if where is None:
+        raise PrismError(f"{folder} was trained on data in memory, so it does not know where that lies; name it: {how}")
+    if data is None and not Path(where).exists():
+        raise PrismError(f"{folder} was trained on {where}, which is not there any more; say where it is now: {how}")
+    return str(where)
 
-    return Screen(console, cfg.train, len(dataset.interactions.part("train")))
+
+def _say(console: Console, text: str, style: str = "dim") -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _free(path: Path) -> Path:
@@ -128,47 +177,38 @@ def _free(path: Path) -> Path:
 
 def _announce(console: Console, cfg: RunConfig, dataset: Dataset, source: str, folder: Path) -> None:
     modalities = ", ".join(f"{m} ({v.width})" for m, v in dataset.modalities.items()) or "none"
-    console.print(
-        f"[bold]{cfg.label}[/] on [bold]{dataset.name}[/]: {dataset.n_users:,} users, {dataset.n_items:,} items, "
-        f"{len(dataset.interactions):,} interactions, modalities {modalities}",
-        highlight=False,
-        soft_wrap=True,
+    _say(
+        console,
+        f"{cfg.label} on {dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
+        f"{len(dataset.interactions):,} interactions, modalities: {modalities}",
+        "bold",
     )
-    console.print(f"settings: {source} · protocol {cfg.run.protocol} · seed {cfg.run.seed} · run folder {folder}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    _say(console, f"settings: {source} · protocol {cfg.run.protocol} · seed {cfg.run.seed} · run folder: {folder}", "")
     if dataset.interactions.weight is not None and not cfg.model.uses_weights:
-        console.print(f"{cfg.model.name} ignores the interaction weights of this data.")
+        _say(console, f"{cfg.model.name} ignores the interaction weights of this data.", "")
 
 
 def _conclude(summary: dict[str, Any], folder: Path, quiet: bool) -> None:
     console = Console()
-    _metrics_table(console, {"valid": summary["valid"], "test": summary["test"]})
+    show_metrics(console, {"valid": summary["valid"], "test": summary["test"]})
     if quiet:
         return
-    console.print(
-        f"best epoch {summary['best_epoch']} of {summary['epochs']} ({summary['stopped']}) · "
-        f"{summary['seconds_per_epoch']:.2f} s an epoch, {summary['seconds_per_evaluation']:.2f} s an evaluation",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"Next: prismrec recommend {folder} --all --top 20 -o recs.parquet", highlight=False, soft_wrap=True)
-
-
-def _metrics_table(console: Console, columns: dict[str, dict[str, float]]) -> None:
-    table = Table(header_style="bold")
-    table.add_column("metric")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for metric in next(iter(columns.values())):
-        table.add_row(metric, *(f"{values[metric]:.4f}" for values in columns.values()))
-    console.print(table)
+    took = f"{summary['stopped']}, built in {summary['seconds_per_epoch']:.2f} s"
+    if summary["epochs"]:
+        took = f"best epoch {summary['best_epoch']} of {summary['epochs']} ({summary['stopped']}), "
+        took += f"{summary['seconds_per_epoch']:.2f} s an epoch"
+    _say(console, f"{took}, {summary['seconds_per_evaluation']:.2f} s an evaluation", "")
+    _say(console, f"all figures: {folder / 'result.json'}", "")
+    _say(console, f"next: prismrec recommend {folder} --all --top 20 -o recs.parquet", "")
 
 
 def evaluate(
     run: Annotated[Path | None, typer.Argument(help="A run folder.", show_default=False)] = None,
     scores: Annotated[
         Path | None,
-        typer.Option("--scores", help="Somebody else's embeddings (.safetensors, .npz) or top-k lists (.parquet, .csv)."),
+        typer.Option(
+            "--scores", help="Somebody else's embeddings (.safetensors, .npz) or top-k lists (.parquet, .csv)."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="The data set (default: the run's own).")] = None,
     part: Annotated[Part, typer.Option("--part", help="Which held-out part to rank for.")] = Part.TEST,
@@ -184,9 +224,10 @@ def evaluate(
     """
     from prismrec import experiment
     from prismrec.data.sources import read
-    from prismrec.evaluate import METRICS, Evaluator
+    from prismrec.evaluate import LIST_METRICS, METRICS, Evaluator
     from prismrec.evaluate import protocol as protocol_named
     from prismrec.external import evaluate_external
+    from prismrec.machine import cpu_threads, pick_device
 
     if (run is None) == (scores is None):
         raise PrismError("Name either a run folder or --scores FILE. Example: prismrec evaluate runs/first")
@@ -195,14 +236,17 @@ def evaluate(
         cfg, known = experiment.saved_config(run)
         if protocol is None:
             rules = protocol_named(cfg.run.protocol)
-        dataset = read(data or known["path"])
+        device = pick_device(cfg.run.device)
+        reps = experiment.saved_reps(run, device)
+        dataset = read(_data_of(run, known, data, f"prismrec evaluate {run} --data DATA"))
         experiment.check_same_data(run, known, dataset)
-        means = Evaluator.of(dataset, part.value, rules, metric or cfg.run.metrics)(experiment.saved_reps(run))
+        with cpu_threads(cfg.run.threads):  # device and threads of the run: then its figures come out to the last bit
+            means = Evaluator.of(dataset, part.value, rules, metric or experiment.reported(cfg), device)(reps)
     else:
         assert scores is not None
         if data is None:
             raise PrismError("--scores needs --data DATA: the data set whose held-out items are to be ranked.")
-        external = evaluate_external(scores, read(data), part.value, rules, metric or METRICS)
+        external = evaluate_external(scores, read(data), part.value, rules, metric or [*METRICS, *LIST_METRICS])
         for note in external.notes:
             Console(stderr=True).print(f"Note: {note}", highlight=False, soft_wrap=True)
         means = external.evaluation.mean
@@ -211,7 +255,8 @@ def evaluate(
     elif format is TableFormat.CSV:
         typer.echo("\n".join(["metric,value", *(f"{name},{value!r}" for name, value in means.items())]))
     else:
-        _metrics_table(Console(), {f"{part.value} ({rules.name})": means})
+        _say(Console(), f"{part.value} part, protocol {rules.name}", "bold")
+        show_metrics(Console(), {"": means})
 
 
 def recommend(
@@ -254,7 +299,7 @@ def recommend(
     elif format is TableFormat.JSON:
         typer.echo(table.write_json())
     else:
-        _print_lists(table)
+        Console().print(lists_table(table))
 
 
 def _write(table: pl.DataFrame, output: Path) -> None:
@@ -267,16 +312,3 @@ def _write(table: pl.DataFrame, output: Path) -> None:
             table.write_csv(part)
         else:
             table.write_json(part)
-
-
-def _print_lists(table: pl.DataFrame) -> None:
-    shown = Table(header_style="bold")
-    for name in table.columns:
-        shown.add_column(name, justify="right" if name in ("rank", "score") else "left", overflow="fold")
-    last = None
-    for row in table.iter_rows(named=True):
-        if last is not None and row["user"] != last:
-            shown.add_section()
-        last = row["user"]
-        shown.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(shown)

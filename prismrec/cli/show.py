@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from prismrec.models.base import Paper, Strict
@@ -83,10 +85,17 @@ def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
     if format is ListFormat.JSON:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for column in ("name", "year", "venue", "paper", "settings"):
-        table.add_column(column, overflow="fold", justify="right" if column == "year" else "left")
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    needy = any(row.get("modalities") for row in rows)
+    for column in ("name", "year", "venue", *(["needs"] if needy else [])):
+        table.add_column(column, no_wrap=True)
+    table.add_column("paper and settings")
     for row in rows:
         settings = " ".join(f"{key}={value['default']}" for key, value in row["settings"].items())
-        table.add_row(f"[bold]{row['name']}[/]", str(row["year"]), row["venue"], row["title"], settings)
+        text = Text(row["title"]).append(f"\n{settings}" if settings else "", style="dim")
+        cells = [Text(row["name"], style="bold"), str(row["year"]), row["venue"]]
+        if needy:
+            count = row["modalities"]
+            cells.append(f"{count} modalit{'y' if count == 1 else 'ies'}" if count else "")
+        table.add_row(*cells, text)
     Console().print(table)

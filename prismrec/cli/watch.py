@@ -13,56 +13,76 @@ from rich.text import Text
 from prismrec.checkpoint import Progress
 from prismrec.train import TrainConfig
 
+_PAUSE = 2.0  # seconds between plain lines, so that a log of quick epochs stays readable
+
 
 class Screen:
-    """A Watcher for people. ``rows``: training rows an epoch, for the speed."""
+    """A Watcher for people. ``rows``: training rows an epoch, for the speed; ``label``: what is trained."""
 
-    def __init__(self, console: Console, cfg: TrainConfig, rows: int) -> None:
-        self.console, self.cfg, self.rows = console, cfg, rows
-        self.live = Live(console=console, transient=True, refresh_per_second=8) if console.is_terminal else None
+    def __init__(self, console: Console, cfg: TrainConfig, rows: int, label: str) -> None:
+        self.console, self.cfg, self.rows, self.label = console, cfg, rows, label
+        live = console.is_terminal and not console.quiet
+        self.live = Live(console=console, transient=True, refresh_per_second=8) if live else None
         self.last = ""
         self.shown = float("-inf")
 
     def __enter__(self) -> Self:
-        if self.live is not None:
+        # neighbours of all items, or a matrix to invert: this can take longer than an epoch
+        opening = f"building {self.label}: tables, graphs, whatever is closed form …"
+        if self.live is None:
+            self.console.print(opening, style="dim", highlight=False, soft_wrap=True)
+        else:
             self.live.start()
+            self.live.update(Text(opening, style="dim"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.live is not None:
             self.live.stop()
+            if self.last:
+                self.console.print(self.last, highlight=False, soft_wrap=True)
 
     def step(self, epoch: int, done: int, of: int) -> None:
         """Show how far the epoch is; only a live line has room for that."""
         if self.live is not None and (done == of or done % 8 == 0):
             filled = round(20 * done / of)
             bar = "━" * filled + "╌" * (20 - filled)
-            self.live.update(Text(f"epoch {epoch:>4} {bar} {done}/{of} batches   {self.last}", no_wrap=True))
+            self.live.update(Text(f"epoch {epoch} {bar} {done}/{of}\n{self.last}", overflow="ellipsis", no_wrap=True))
 
     def epoch(self, record: dict[str, Any], progress: Progress) -> None:
-        """Show an epoch's terms, metric, speed and the time that is left at most."""
+        """Show an epoch's terms, metric, speed and the time that is left at least."""
         self.last = self.line(record, progress)
         now = time.monotonic()
-        if self.live is None and (progress.done or record["epoch"] <= 3 or now - self.shown >= 2):
-            self.console.print(f"epoch {record['epoch']:>4}  {self.last}", highlight=False, soft_wrap=True)
+        if self.live is None and (progress.done or record["epoch"] <= 3 or now - self.shown >= _PAUSE):
+            self.console.print(self.last, highlight=False, soft_wrap=True)
             self.shown = now
 
     def line(self, record: dict[str, Any], progress: Progress) -> str:
         """One epoch in one line."""
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in record["terms"].items())
-        metric = ""
+        parts = [f"epoch {record['epoch']:>4}"]
         if record["valid"]:
             value = record["valid"][self.cfg.metric]
-            metric = f"  {self.cfg.metric} {value:.4f} (best {progress.best:.4f} at {progress.best_epoch})"
-        pace = record["seconds"] + record["seconds_evaluation"]
+            parts.append(f"{self.cfg.metric} {value:.4f} (best {progress.best:.4f} at {progress.best_epoch})")
+        parts.append(f"{record['seconds'] + record['seconds_evaluation']:.2f} s")
+        if not progress.done:
+            least, most = self.left(progress)
+            parts.append(f"left {clock(least)} to {clock(most)}" if most > least else f"left {clock(most)}")
+        parts += [f"{name} {value:.4g}" for name, value in record["terms"].items()]
+        parts.append(f"{self.rows / max(record['seconds'], 1e-9) / 1000:,.0f}k rows/s")
+        return "  ".join(parts)
+
+    def left(self, progress: Progress) -> tuple[float, float]:
+        """Seconds until training stops if nothing improves any more, and until its budget is spent."""
+        pace = progress.seconds / progress.epoch
+        budget = (self.cfg.epochs - progress.epoch) * pace
+        if self.cfg.seconds:
+            budget = min(budget, self.cfg.seconds - progress.seconds)
         waited = progress.epoch - progress.best_epoch
-        soonest = min(self.cfg.patience * self.cfg.every - waited, self.cfg.epochs - progress.epoch)
-        left = max(soonest, 0) * pace
-        speed = self.rows / max(record["seconds"], 1e-9)
-        return f"{terms}{metric}  {pace:.2f} s  {speed / 1000:,.0f}k rows/s  stops in ≥ {_clock(left)}"
+        return min(max(self.cfg.patience * self.cfg.every - waited, 0) * pace, budget), budget
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
