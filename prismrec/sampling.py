@@ -22,7 +22,7 @@ _ROUNDS = 30  # rejections before the few rows left are drawn from their exact c
 
 
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A random generator for a named stream of a seed: streams of different names are independent."""
+    """A random generator for a stream of a seed: streams of different names, all of one length, are independent."""
     words = np.random.SeedSequence([seed, *stream]).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed(int(words[0]) << 32 | int(words[1]))
 

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from prismrec.losses import bpr, penalty, ranking
+from prismrec.types import Batch, ItemIds, Reps, Rows
+
+QUICK = settings(deadline=None, max_examples=40)
+
+
+def test_bpr_fact_3_the_loss_is_ln_2_where_all_scores_are_equal() -> None:
+    assert bpr(torch.zeros(5), torch.zeros(5)).item() == pytest.approx(math.log(2), abs=1e-7)
+
+
+@QUICK
+@given(st.integers(0, 2**31))
+def test_bpr_is_the_mean_negative_log_probability_of_the_right_order(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    pos, neg = torch.randn(6, generator=rng), torch.randn(6, 3, generator=rng)
+    weight = torch.rand(6, generator=rng)
+    rows = torch.tensor(
+        [[-math.log(1 / (1 + math.exp(n - p))) for n in ns] for p, ns in zip(pos.tolist(), neg.tolist(), strict=True)]
+    )
+    assert torch.allclose(bpr(pos, neg[:, 0]), rows[:, 0].mean(), atol=1e-6)
+    assert torch.allclose(bpr(pos, neg), rows.mean(), atol=1e-6)
+    assert torch.allclose(bpr(pos, neg, weight), (rows.mean(1) * weight).mean(), atol=1e-6)
+
+
+def test_a_badly_ranked_pair_keeps_its_gradient() -> None:
+    """The published code's log(1e-10 + σ) is flat there: a pair that is far off is never mended."""
+    pos = torch.zeros(1, requires_grad=True)
+    bpr(pos, torch.tensor([80.0])).backward()
+    assert pos.grad is not None and pos.grad.item() == pytest.approx(-1)
+
+
+def test_bpr_fact_4_the_unsquared_penalty_of_three_equal_blocks_and_its_scaling() -> None:
+    x = torch.randn(7, 4)
+    assert torch.allclose(penalty("fro_norm", x, x, x), 3 * x.norm() / 7)
+    assert torch.allclose(penalty("fro_norm", 2 * x), 2 * penalty("fro_norm", x))
+    assert torch.allclose(penalty("l2_sq", 2 * x), 4 * penalty("l2_sq", x))
+    assert torch.allclose(penalty("l2_sq", x, x), x.square().sum() / 7)
+
+
+def test_the_unsquared_penalty_has_a_gradient_of_constant_length_and_none_at_zero() -> None:
+    for scale in (0.1, 10.0):
+        x = (scale * torch.randn(5, 3)).requires_grad_()
+        penalty("fro_norm", x).backward()
+        assert x.grad is not None and x.grad.norm().item() == pytest.approx(1 / 5, rel=1e-5)
+    zero = torch.zeros(5, 3, requires_grad=True)
+    penalty("fro_norm", zero).backward()
+    assert zero.grad is not None and not zero.grad.any()
+
+
+@pytest.mark.parametrize("negatives", [1, 4])
+@pytest.mark.parametrize("partial", [False, True])
+def test_the_ranking_terms_of_a_batch(negatives: int, partial: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    user, item = torch.randn(5, 3, generator=rng), torch.randn(9, 3, generator=rng)
+    rows = Batch(
+        torch.tensor([0, 4, 2, 0]), torch.tensor([1, 8, 1, 3]), torch.randint(9, (4, negatives), generator=rng)
+    )
+    index = ItemIds.of(torch.cat([rows.pos, rows.neg.reshape(-1)]), 9) if partial else None
+    reps = Reps(user, Rows(item if index is None else item[index.ids], index))
+    terms = ranking(reps, rows, 0.5, "l2_sq")
+    scores = user @ item.T
+    margin = scores[rows.user[:, None], rows.neg] - scores[rows.user, rows.pos][:, None]
+    assert torch.allclose(terms["rank"], F.softplus(margin).mean(), atol=1e-6)
+    size = sum(x.square().sum() for x in (user[rows.user], item[rows.pos], item[rows.neg])) / (2 * 4)
+    assert torch.allclose(terms["reg"], 0.5 * size, atol=1e-6)
+    assert torch.allclose(reps.score(rows.user, rows.neg), scores[rows.user[:, None], rows.neg], atol=1e-6)
+
+
+def test_without_a_weight_there_is_no_penalty_and_with_another_table_that_one_is_penalised() -> None:
+    rows = Batch(torch.tensor([0]), torch.tensor([0]), torch.tensor([[1]]))
+    reps, start = (Reps(torch.full((1, 2), x), Rows(torch.full((2, 2), x))) for x in (3.0, 1.0))
+    assert set(ranking(reps, rows, 0.0, "fro_norm")) == {"rank"}
+    assert ranking(reps, rows, 1.0, "fro_norm", on=start)["reg"].item() == pytest.approx(3 * math.sqrt(2))
+    assert ranking(reps, rows, 1.0, "fro_norm")["reg"].item() == pytest.approx(9 * math.sqrt(2))

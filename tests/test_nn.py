@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from prismrec import nn as prism_nn
+from prismrec.nn import Projections, Projector, Raw, xavier_table
+from prismrec.types import ItemIds
+
+
+def raw(n: int = 12, width: int = 5, missing: tuple[int, ...] = (2, 7), dtype: torch.dtype = torch.float32) -> Raw:
+    present = torch.ones(n, dtype=torch.bool)
+    present[list(missing)] = False
+    values = torch.randn(n, width, generator=torch.Generator().manual_seed(n)).half().to(dtype)
+    return Raw(torch.where(present[:, None], values, torch.tensor(99.0, dtype=dtype)), present)
+
+
+def test_the_mean_is_that_of_present_rows_and_zero_where_there_is_none() -> None:
+    data = raw()
+    assert torch.allclose(data.mean(), data.values[data.present].mean(0), atol=1e-6)
+    assert torch.equal(raw(4, 3, (0, 1, 2, 3)).mean(), torch.zeros(3))
+    assert (data.width, data.complete, raw(missing=()).complete) == (5, False, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("missing", [(), (2, 7)])
+@pytest.mark.parametrize("trainable", [False, True])
+def test_vbpr_fact_5_projecting_the_items_of_a_batch_equals_rows_of_the_full_projection(
+    trainable: bool, missing: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    data = raw(missing=missing, dtype=dtype)
+    phi = Projector(data, nn.Linear(5, 3), trainable)
+    index = ItemIds.of(torch.tensor([2, 11, 3, 2]), 12)
+    whole = phi(data, None)
+    assert whole.dtype == torch.float32 and torch.allclose(phi(data, index), whole[index.ids], atol=1e-6)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_an_item_without_the_modality_stands_in_with_the_mean_of_those_that_have_it(trainable: bool) -> None:
+    data = raw()
+    phi = Projector(data, nn.Linear(5, 3), trainable)
+    expected = phi.net(data.values[data.present].mean(0))
+    assert torch.allclose(phi(data, None)[[2, 7]], expected.expand(2, 3), atol=1e-6)
+
+
+def test_large_tables_are_projected_in_blocks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = raw()
+    phi = Projector(data, nn.Linear(5, 3))
+    whole = phi(data, None)
+    monkeypatch.setattr(prism_nn, "_BLOCK", 5)
+    assert torch.allclose(phi(data, None), whole, atol=1e-6)
+    assert torch.allclose(data.mean(), phi.stand_in, atol=1e-6)
+
+
+def test_frozen_features_are_no_state_and_trained_ones_start_at_the_features() -> None:
+    data = raw()
+    frozen, trained = Projector(data, nn.Linear(5, 3)), Projector(data, nn.Linear(5, 3), trainable=True)
+    assert set(frozen.state_dict()) == {"stand_in", "net.weight", "net.bias"}
+    assert set(trained.state_dict()) == {"stand_in", "table", "net.weight", "net.bias"}
+    assert trained.table is not None and trained.table.requires_grad
+    assert torch.equal(trained.table[data.present], data.values[data.present])
+    assert torch.allclose(trained.table[2], data.values[data.present].mean(0), atol=1e-6)
+
+
+def test_new_items_are_projected_from_their_raw_rows_alone() -> None:
+    data = raw()
+    phi = Projector(data, nn.Linear(5, 3))
+    new = Raw(data.values[[4, 2]], data.present[[4, 2]])
+    assert torch.allclose(phi(new, None), phi(data, None)[[4, 2]], atol=1e-6)
+
+
+def test_projections_are_made_for_the_modalities_that_have_one() -> None:
+    data = {"image": raw(), "text": raw(12, 4)}
+    phi = Projections({"text": Projector(data["text"], nn.Linear(4, 2))})
+    index = ItemIds.of(torch.tensor([1, 5]), 12)
+    feats = phi.project(data, index)
+    assert list(feats) == ["text"] and feats["text"].values.shape == (2, 2) and feats["text"].index is index
+    assert phi.project(data, None)["text"].index is None
+
+
+def test_double_precision_goes_through() -> None:
+    data = raw()
+    phi = Projector(data, nn.Linear(5, 3)).double()
+    assert phi(data, None).dtype == torch.float64
+
+
+def test_xavier_tables_fill_their_bounds_and_no_more() -> None:
+    table = xavier_table(300, 20)
+    bound = math.sqrt(6 / 320)
+    assert isinstance(table, nn.Parameter) and table.shape == (300, 20)
+    assert 0.99 * bound < table.abs().max() <= bound

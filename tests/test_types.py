@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import batch, context
+
+from prismrec.types import Batch, ItemIds, Reps, Rows
+
+QUICK = settings(deadline=None, max_examples=50)
+
+
+@QUICK
+@given(st.lists(st.integers(0, 19), min_size=1, max_size=40), st.integers(20, 30))
+def test_item_ids_are_sorted_distinct_and_know_their_rows(items: list[int], n_items: int) -> None:
+    index = ItemIds.of(torch.tensor(items).reshape(1, -1), n_items)
+    assert index.ids.tolist() == sorted(set(items))
+    assert index.position[index.ids].tolist() == list(range(len(index.ids)))
+    assert len(index.position) == n_items
+
+
+@QUICK
+@given(st.lists(st.integers(0, 19), min_size=1, max_size=40), st.integers(0, 2**31))
+def test_a_partial_table_answers_like_the_whole_one(items: list[int], seed: int) -> None:
+    table = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed))
+    asked = torch.tensor(items)
+    index = ItemIds.of(asked, 20)
+    part = Rows(table[index.ids], index)
+    assert torch.equal(part.at(asked), table[asked])
+    pairs = torch.stack([asked, asked.flip(0)], dim=1)
+    assert torch.equal(part.at(pairs), Rows(table).at(pairs)) and part.at(pairs).shape == (len(items), 2, 3)
+
+
+def test_rows_with_other_values_keep_their_items() -> None:
+    index = ItemIds.of(torch.tensor([4, 2]), 6)
+    rows = Rows(torch.randn(2, 3), index)
+    other = rows.with_values(torch.ones(2, 5))
+    assert other.index is index and other.width == 5 and rows.width == 3
+    assert torch.equal(other.at(torch.tensor([4])), torch.ones(1, 5))
+
+
+def test_a_gradient_reaches_the_rows_asked_for_and_adds_up_over_repetitions() -> None:
+    table = torch.zeros(4, 2, requires_grad=True)
+    Rows(table).at(torch.tensor([[1, 1], [3, 1]])).sum().backward()
+    assert table.grad is not None and table.grad[:, 0].tolist() == [0, 3, 0, 1]
+
+
+@QUICK
+@given(st.integers(0, 2**31))
+def test_scores_of_pairs_are_entries_of_the_score_matrix(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    user, item = torch.randn(5, 4, generator=rng), torch.randn(9, 4, generator=rng)
+    taste, look = torch.randn(5, 2, generator=rng), torch.randn(9, 2, generator=rng)
+    reps = Reps(user, Rows(item), {"image": (taste, Rows(look))})
+    u, i = torch.randint(5, (6,), generator=rng), torch.randint(9, (6,), generator=rng)
+    several = torch.randint(9, (6, 3), generator=rng)
+    for modality, matrix in ((None, user @ item.T), ("image", taste @ look.T)):
+        assert torch.allclose(reps.score(u, i, modality), matrix[u, i], atol=1e-6)
+        assert torch.allclose(reps.score(u, several, modality), matrix[u[:, None], several], atol=1e-6)
+        assert reps.score(u, several[:, :1], modality).shape == (6, 1)
+
+
+def test_scores_on_the_rows_of_a_batch_are_those_on_all_rows() -> None:
+    user, item = torch.randn(5, 4), torch.randn(9, 4)
+    i = torch.tensor([8, 0, 8])
+    index = ItemIds.of(i, 9)
+    part, whole = Reps(user, Rows(item[index.ids], index)), Reps(user, Rows(item))
+    u = torch.tensor([1, 2, 3])
+    assert torch.equal(part.score(u, i), whole.score(u, i))
+
+
+def test_a_modality_that_no_model_states_is_not_there() -> None:
+    with pytest.raises(KeyError):
+        Reps(torch.ones(1, 1), Rows(torch.ones(1, 1))).score(torch.tensor([0]), torch.tensor([0]), "image")
+
+
+def test_a_model_sees_the_first_negatives_only() -> None:
+    rows = batch(context(), n_neg=3)
+    assert torch.equal(rows.negatives(2).neg, rows.neg[:, :2])
+    assert rows.negatives(3) is rows
+    assert rows.negatives(1).user is rows.user
+
+
+def test_records_are_frozen() -> None:
+    rows = batch(context())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rows.user = rows.pos  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_batch_moves_whole(weights: bool) -> None:
+    rows = batch(context(weights=weights))
+    moved = rows.to(torch.device("meta"))
+    assert all(value is None or value.device.type == "meta" for value in vars(moved).values())
+    assert isinstance(moved, Batch) and (moved.weight is not None) == weights
