@@ -32,7 +32,7 @@ from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
 from prismrec.index import FUSED, Index
-from prismrec.io import LOCK, atomic, locked, read_json, remove_parts, write_json, write_text
+from prismrec.io import atomic, leftover, locked, read_json, remove_parts, write_json, write_text
 from prismrec.machine import cpu_threads, environment, peak_memory_mb, pick_device
 from prismrec.models import Context
 from prismrec.nn import Raw
@@ -245,7 +245,7 @@ def _check_folder(folder: Path, cfg: RunConfig, dataset: Dataset) -> None:
                 f"{folder} holds a run with other settings ({saved.label}); name another folder for this one."
             )
         check_same_data(folder, known, dataset)
-    elif folder.exists() and (not folder.is_dir() or any(entry.name != LOCK for entry in folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not leftover(entry) for entry in folder.iterdir())):
         raise PrismError(f"{folder} exists and holds no run; a run needs a folder of its own: name another one.")
 
 

@@ -44,9 +44,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def remove_parts(folder: str | Path) -> None:
     """Drop what killed processes left half written in a folder that nobody else writes to."""
-    for pattern in (f"*{_PART}", ".tmp*"):  # ours, and those of safetensors
-        for part in Path(folder).glob(pattern):
-            part.unlink(missing_ok=True)
+    for path in Path(folder).iterdir():
+        if leftover(path) and path.name != LOCK:
+            path.unlink(missing_ok=True)
+
+
+def leftover(path: Path) -> bool:
+    """Whether a file is no result but what a process that was killed may leave: half a file (ours, of safetensors), a lock."""
+    return path.name == LOCK or path.name.endswith(_PART) or path.name.startswith(".tmp")
 
 
 @contextmanager
