@@ -151,7 +151,7 @@ def _mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Te
     u, i = user, item
     for _ in range(layers):
         u, i = graph.to_user.times(i).add_(user), graph.to_item.times(u).add_(item)
-    return u / (layers + 1), i / (layers + 1)
+    return u.div_(layers + 1), i.div_(layers + 1)
 
 
 def propagate_mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
