@@ -21,7 +21,7 @@ class Recommender:
 
     >>> import prismrec
     >>> from prismrec.data.synthetic import draw
-    >>> shop = draw(n_users=60, n_items=40, seed=1).dataset
+    >>> shop = draw(n_users=60, n_items=80, seed=1).dataset
     >>> fitted = prismrec.Recommender("mostpop").fit(shop)
     >>> fitted.recommend(shop.users.external[:2], k=3).height
     6
