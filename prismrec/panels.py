@@ -24,7 +24,7 @@ _FAR = 100  # ranks beyond are not told
 
 def headline(run: Run) -> list[dict[str, str]]:
     """Name, value and note of the figures at the top: the main metrics, time, memory."""
-    result, main = run.result, run.metric
+    result, main = run.result, run.main
     tiles = []
     k = Metric.parse(main).k
     for m in dict.fromkeys([main, f"recall@{k}", f"ndcg@{k}"]):
@@ -81,14 +81,14 @@ def metrics_table(run: Run) -> dict[str, Any]:
 def activity(run: Run, dataset: Dataset) -> dict[str, Any]:
     """The main metric of users in groups by their number of training interactions."""
     groups = _by_activity(run.test, dataset)
-    values = run.test.values(run.metric)
+    values = run.test.values(run.main)
     ends = [interval(bootstrap_means(values[rows])) for _, rows in groups]
     svg = bars(
         [name for name, _ in groups],
         [float(values[rows].mean()) for _, rows in groups],
         [float(low) for low, _ in ends],
         [float(high) for _, high in ends],
-        f"test {run.metric}",
+        f"test {run.main}",
     )
     sizes = [len(rows) for _, rows in groups]
     caption = f"By a user's number of training interactions, in groups of {min(sizes):,} to {max(sizes):,} users."
@@ -96,7 +96,7 @@ def activity(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 
 def _by_activity(scores: Scores, dataset: Dataset) -> list[tuple[str, np.ndarray]]:
-    """Users in groups of about equal size by their number of training interactions: its range and the rows of each."""
+    """Users in groups of about equal size by their training interactions: the range of each group and its rows."""
     known = np.bincount(dataset.interactions.part("train").user, minlength=dataset.n_users)
     counts = known[dataset.users.encode(scores.per_user["user"])]
     edges = np.unique(np.quantile(counts, np.linspace(0, 1, _GROUPS + 1)).astype(np.int64))

@@ -9,7 +9,7 @@ from typing import Any
 
 from prismrec import __version__, panels
 from prismrec.data.dataset import Dataset
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import Evaluation, protocol
 from prismrec.experiment import check_same_data
 from prismrec.io import write_text
@@ -66,11 +66,14 @@ def write_leaderboard(
     if not read:
         raise PrismError("A leaderboard needs at least one finished run; none was given.")
     _comparable(read, dataset)
+    common = [m for m in read[0].test.mean if all(m in run.test.mean for run in read)]
+    if metric not in common:
+        raise PrismError(f"Not all runs have the test metric {metric!r}. {nearest(metric, common)}")
     read.sort(key=lambda run: -run.test.mean[metric])
     labels = _labels(read)
     best = read[0]
     lists = {f"{labels[0]} recommends": best.reps} | ({"Best possible list": truth} if truth is not None else {})
-    metrics = [m for m in dict.fromkeys([metric, *SHOWN]) if all(m in run.test.mean for run in read)]
+    metrics = [m for m in dict.fromkeys([metric, *SHOWN]) if m in common and (oracle is None or m in oracle.mean)]
     rules = str(best.result["protocol"])
     page = _render(
         "leaderboard.html",

@@ -94,6 +94,12 @@ class Run:
         """The validation metric that chose the epoch."""
         return str(self.result["config"]["train"]["metric"])
 
+    @property
+    def main(self) -> str:
+        """The test metric to show first: the one that chose the epoch, if it has a value per user, else the first one."""
+        have = [name for name in self.test.mean if name in self.test.per_user.columns]
+        return self.metric if self.metric in have else have[0]
+
     def curve(self, metric: str) -> tuple[list[float], list[float]]:
         """Epochs and validation values."""
         known = [(e["epoch"], e["valid"][metric]) for e in self.epochs if e.get("valid") and metric in e["valid"]]

@@ -1,0 +1,49 @@
+"""Bootstrap intervals against what theory says of a mean."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prismrec import compare
+from prismrec.compare import bootstrap_means, interval
+
+
+def test_the_interval_is_that_of_the_normal_approximation_for_many_users() -> None:
+    values = np.random.default_rng(0).exponential(size=4000)
+    low, high = interval(bootstrap_means(values, resamples=4000))
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        low, high = interval(bootstrap_means(rng.normal(2.0, 1.0, 200), resamples=300))
+        held += int(low <= 2.0 <= high)
+    assert 0.90 <= held / 300 <= 0.98
+
+
+def test_means_are_paired_across_columns_and_calls() -> None:
+    rng = np.random.default_rng(2)
+    a = rng.random(300)
+    b = a + 0.01
+    together = bootstrap_means(np.stack([a, b], axis=1))
+    assert np.allclose(together[:, 1] - together[:, 0], 0.01)
+    assert np.allclose(bootstrap_means(b) - bootstrap_means(a), 0.01)
+    assert np.allclose(bootstrap_means(a), together[:, 0])
+
+
+def test_blocks_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(3).random(50)
+    whole = bootstrap_means(values, resamples=70)
+    monkeypatch.setattr(compare, "_CELLS", 50 * 8)
+    assert np.allclose(bootstrap_means(values, resamples=70), whole, rtol=1e-15)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_an_interval_lies_within_the_values(values: list[float]) -> None:
+    low, high = interval(bootstrap_means(np.array(values), resamples=50))
+    assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
