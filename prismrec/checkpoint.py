@@ -131,7 +131,7 @@ def unpack(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     kept = {name: value.item() for name, value in strip(tensors, "scaler.").items()}
     if kept:
-        kept["_growth_tracker"] = int(kept["_growth_tracker"])
+        kept |= {name: int(kept[name]) for name in ("growth_interval", "_growth_tracker")}
         scaler.load_state_dict(kept)
 
 
