@@ -68,7 +68,7 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x, norm = ctx.saved_tensors
-        scaled: Tensor = x * (grads[0] / norm.clamp(min=torch.finfo(norm.dtype).tiny))
+        scaled: Tensor = x * torch.where(norm > 0, grads[0] / norm, 0.0)
         return scaled
 
 

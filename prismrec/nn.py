@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from prismrec.types import Feats, ItemIds, Rows, take
 
 _BLOCK = 65536  # rows projected at a time when all items are asked for: bounds the copy of half-precision features
-
-
 _PARTS = 16  # of a product of a batch's raw rows
 
 
@@ -95,7 +93,7 @@ class _Scratch:
     def fill(self, raw: Raw, ids: Tensor, stand_in: Tensor) -> Tensor:
         """Raw rows of ``ids`` (n,), ``stand_in`` (r,) where an item has none → float (n', r) with n' ≥ n a multiple of 16."""
         needed = -(-len(ids) // _PARTS) * _PARTS
-        if self.rows is None or len(self.rows) < needed:
+        if self.rows is None or len(self.rows) < needed or self.rows.dtype != stand_in.dtype:
             self.rows = stand_in.new_zeros(-(-needed * 9 // (8 * _PARTS)) * _PARTS, raw.width)
         self.fills += 1
         rows = self.rows[: len(ids)]

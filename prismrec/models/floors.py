@@ -154,4 +154,5 @@ def _to_torch(matrix: sp.csr_array) -> Tensor:
             torch.from_numpy(matrix.indices.astype(np.int64)),
             torch.from_numpy(matrix.data.astype(np.float32)),
             matrix.shape,
+            check_invariants=True,
         )

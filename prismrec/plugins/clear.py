@@ -7,7 +7,8 @@ exactly those before the features enter the recommender. No loss term, no parame
 
 Departures from the paper: 1. More than two modalities: modality m takes the left singular vectors of its cross-covariances
 with all others side by side; for two modalities this is the paper's method. 2. Items that lack a modality take no part in
-the covariance. 3. Directions without covariance (σ below 1e-6 of σ₁) are left alone whatever the rank.
+the covariance. 3. Directions without covariance (σ below 1e-6 of σ₁) are left alone whatever the rank. 4. The price of a
+direction in ``rank="spectrum"`` (eq. 13) is a share of Σσ², so that it means the same on every data set.
 """
 
 from __future__ import annotations
