@@ -117,7 +117,7 @@ def _expected(kind: str, message: str) -> str:
     """What pydantic wanted, in words that go on from "expected"."""
     if kind == "too_short":
         return "at least one entry"
-    text = message.removeprefix("Input should be ").removeprefix("a valid ")
+    text = message.removeprefix("Input should be ").replace("a valid integer", "an integer").replace("a valid ", "a ")
     return f"a number {text}" if text.startswith(("greater", "less")) else text
 
 

@@ -172,7 +172,7 @@ def _train_epoch(
             scaler.step(optimizer)
             scaler.update()
             for name, term in terms.items():  # summed where they are: nothing waits for the device within an epoch
-                term = term.detach() * len(batch.user)
+                term = term.detach().float() * len(batch.user)
                 sums[name] = sums[name] + term if name in sums else term
             rows += len(batch.user)
             if watcher is not None:
