@@ -19,12 +19,13 @@ from prismrec.train import Watcher
 class Recommender:
     """A model with its plug-ins, by name.
 
-    >>> import prismrec
-    >>> from prismrec.data.synthetic import draw
-    >>> shop = draw(n_users=60, n_items=80, seed=1).dataset
-    >>> fitted = prismrec.Recommender("mostpop").fit(shop)
-    >>> fitted.recommend(shop.users.external[:2], k=3).height
-    6
+    Examples:
+        >>> import prismrec
+        >>> from prismrec.data.synthetic import draw
+        >>> shop = draw(n_users=60, n_items=80, seed=1).dataset
+        >>> fitted = prismrec.Recommender("mostpop").fit(shop)
+        >>> fitted.recommend(shop.users.external[:2], k=3).height
+        6
 
     ``settings``: dotted names → values, such as ``{"model.layers": 3, "train.epochs": 50}``; an unknown name is refused.
     ``fit`` trains on the training split, chooses the epoch on validation and evaluates once on test: ``valid`` and ``test``
