@@ -1,4 +1,4 @@
-"""The documentation is true: its code runs, its commands parse or run, its links lead somewhere, its tables are those of the code."""
+"""The documentation is true: its code runs, its commands parse or run, its links lead somewhere, its tables are the code's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 AT_ROOT = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "README.md"]
-GENERATED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md", "results/index.md": "benchmarks/results"}
+GENERATED = {
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "results/index.md": "benchmarks/results",
+}
 """Pages of the site that docs/hooks.py makes → what they are made of."""
 RUN = ("data.md", "evaluation.md", "use.md")
 """Pages whose commands are run, and not only parsed; those of index.md make what the others use."""
@@ -218,7 +222,10 @@ def test_settings_are_those_of_the_code(page: Path, header: str, config: type[St
 
 
 def test_models_and_plugins_are_those_of_the_code() -> None:
-    listed = {cells[0].strip("`"): cells[2] for cells in rows(DOCS / "models.md", "| name | paper | year | needs | trained by |")}
+    listed = {
+        cells[0].strip("`"): cells[2]
+        for cells in rows(DOCS / "models.md", "| name | paper | year | needs | trained by |")
+    }
     assert listed == {m.name: "-" if m.paper.venue == "-" else str(m.paper.year) for m in MODELS}
     plugins = rows(DOCS / "models.md", "| name | paper | year | needs of the model |")
     assert [re.findall(r"`(\w+)`", cells[0]) for cells in plugins] == [[p.name] for p in PLUGINS]
