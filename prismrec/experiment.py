@@ -33,7 +33,7 @@ from prismrec.errors import PrismError
 from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
 from prismrec.index import FUSED, Index
 from prismrec.io import atomic, leftover, locked, read_json, remove_parts, write_json, write_text
-from prismrec.machine import cpu_threads, environment, peak_memory_mb, pick_device
+from prismrec.machine import cpu_threads, environment, memory_kept, peak_memory_mb, pick_device
 from prismrec.models import Context
 from prismrec.nn import Raw
 from prismrec.sampling import Sampler
@@ -140,7 +140,7 @@ def run(
     if folder is not None:
         _check_folder(folder, cfg, dataset)
     device = pick_device(cfg.run.device)
-    with cpu_threads(cfg.run.threads):
+    with cpu_threads(cfg.run.threads), memory_kept():
         development = dataset.development()
         validate = Evaluator.of(development, "valid", protocol(cfg.run.protocol), _watched(cfg), device)
         start = time.perf_counter()
