@@ -25,6 +25,7 @@ from prismrec.nn import Raw
 from prismrec.plugins import PLUGINS, Plugin
 from prismrec.sampling import Sampler, generator
 from prismrec.train import TrainConfig, fit
+from prismrec.types import Batch
 
 Pair = tuple[type[Model], tuple[type[Plugin], ...]]
 
@@ -112,6 +113,21 @@ def test_one_row_is_a_batch(pair: Pair) -> None:
     terms = assembly.loss(batch(ctx, assembly.n_neg, size=1))
     total(terms).backward()
     assert total(terms).isfinite()
+
+
+@every_trained_pair
+def test_gradients_of_two_batches_add_up(pair: Pair) -> None:
+    ctx = context(missing=True)
+    assembly = made(pair[0], ctx, pair[1])
+    assembly.start_epoch(0, generator(1))
+    rows = [batch(ctx, assembly.n_neg, seed=seed) for seed in (0, 1)]
+
+    def gradients(*batches: Batch) -> list[Tensor]:
+        loss = torch.stack([total(assembly.loss(b)) for b in batches]).sum()
+        return list(torch.autograd.grad(loss, list(assembly.parameters())))
+
+    one, other, both = gradients(rows[0]), gradients(rows[1]), gradients(*rows)
+    assert all(torch.allclose(c, a + b, atol=1e-5) for a, b, c in zip(one, other, both, strict=True))
 
 
 @every_trained_pair

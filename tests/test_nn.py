@@ -92,3 +92,32 @@ def test_xavier_tables_fill_their_bounds_and_no_more() -> None:
     bound = math.sqrt(6 / 320)
     assert isinstance(table, nn.Parameter) and table.shape == (300, 20)
     assert 0.99 * bound < table.abs().max() <= bound
+
+
+@pytest.mark.parametrize("width", [5, 32])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("items", [1, 16, 37])
+def test_the_gradient_of_a_batch_is_that_of_a_plain_product_of_its_rows(items: int, bias: bool, width: int) -> None:
+    data = raw(60, width)
+    phi = Projector(data, nn.Linear(width, 3, bias=bias))
+    index = ItemIds.of(torch.randperm(60, generator=torch.Generator().manual_seed(items))[:items], 60)
+    rows = torch.where(data.present[:, None], data.values, phi.stand_in)[index.ids]
+    upstream = torch.randn(items, 3)
+    parameters = list(phi.net.parameters())
+    expected = torch.autograd.grad((phi.net(rows) * upstream).sum(), parameters)
+    for _ in range(2):  # the second time in memory that is there already
+        out = phi(data, index)
+        assert torch.allclose(out, phi.net(rows), atol=1e-5)
+        found = torch.autograd.grad((out * upstream).sum(), parameters)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_projection_made_between_forward_and_backward_changes_no_gradient() -> None:
+    data = raw(60, 32)
+    phi = Projector(data, nn.Linear(32, 3))
+    first, second = (ItemIds.of(torch.arange(60)[part], 60) for part in (slice(0, 20), slice(15, 60)))
+    alone = [torch.autograd.grad(phi(data, index).square().sum(), phi.net.weight)[0] for index in (first, second)]
+    together = torch.autograd.grad(phi(data, first).square().sum() + phi(data, second).square().sum(), phi.net.weight)[
+        0
+    ]
+    assert torch.allclose(together, alone[0] + alone[1], rtol=1e-4, atol=1e-4)
