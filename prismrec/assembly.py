@@ -109,7 +109,8 @@ def build(
         torch.default_generator.manual_seed(seed)
         made = model(model_cfg, ctx).to(device).eval()
         with torch.no_grad():
-            feats = made.project(ctx.raw, None if model.whole_table else ItemIds.of(ctx.item[:1], ctx.n_items))
+            one = torch.zeros(1, dtype=torch.int64, device=device)
+            feats = made.project(ctx.raw, None if model.whole_table else ItemIds.of(one, ctx.n_items))
         offer = Offer(
             model=model.name,
             n_users=ctx.n_users,

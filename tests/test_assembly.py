@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from prismrec.assembly import Assembly, build
 from prismrec.errors import PrismError
-from prismrec.models import FREEDOM, VBPR, Context, LightGCN, MostPop, Paper, Strict
+from prismrec.models import FREEDOM, MODELS, VBPR, Context, LightGCN, MostPop, Paper, Strict
 from prismrec.models.base import Model
 from prismrec.plugins import CLEAR, Offer, Plugin
 from prismrec.sampling import Sampler, generator
@@ -253,3 +254,10 @@ def test_it_is_built_in_training_mode_from_its_seed_alone() -> None:
     second = build(VBPR, config(VBPR), [], ctx, 5)
     assert same(first.state_dict(), second.state_dict()) and first.training and first.model.training
     total(first.loss(batch(ctx))).backward()
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_a_catalogue_without_training_rows_can_be_built_so_that_the_sampler_can_say_so(model: type[Model]) -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    ctx = replace(context(), user=nothing, item=nothing)
+    assert all(value.isfinite().all() for value in tables(made(model, ctx).represent()).values())

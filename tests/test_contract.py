@@ -426,7 +426,7 @@ def test_it_beats_popularity_on_planted_data(pair: Pair, planted: tuple[Context,
     assembly = made(pair[0], ctx, pair[1], **({"dim": 32} if "dim" in pair[0].Config.model_fields else {}))
     sampler = Sampler(ctx.user, ctx.item, ctx.weight, ctx.n_users, ctx.n_items, batch_size=512, n_neg=assembly.n_neg)
     fit(assembly, sampler, evaluator, TrainConfig(lr=5e-3, epochs=80, patience=10, metric="ndcg@20"))
-    assert evaluator(assembly.represent())["ndcg@20"] > 1.15 * popularity
+    assert evaluator(assembly.represent())["ndcg@20"] > 1.5 * popularity
 
 
 def test_the_tiny_catalogue_has_the_edges_that_tests_rely_on() -> None:
