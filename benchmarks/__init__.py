@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured, how, and the dated results. Not part of the package."""

@@ -1,0 +1,285 @@
+"""PrismRec and the reference implementation side by side: seconds of training and evaluation, on the same data and
+machine.
+
+    python -m benchmarks.against_reference --reference DIR [--models freedom …] [--rounds 4] [--threads 4] [--write]
+
+DIR is a checkout of https://github.com/enoche/MMRec (GPL-3.0; it needs pandas, matplotlib, PyYAML and Pillow). Nothing
+of it is part of PrismRec: it runs as it is, in a process of its own, behind small substitutes for what newer NumPy and
+SciPy removed and for two libraries that it imports and never uses.
+
+Both sides get the same interactions with their split, the same features (``benchmarks.setting``) and the same settings.
+A round is one epoch of training as each side does it, on theirs followed by its two evaluations (validation and test,
+as its loop does after every epoch), on ours by the one on validation. Rounds alternate between the two processes, and
+the one that waits does nothing. The first round of each is left out. Ratios are medians over rounds of (their training
++ their two evaluations) / (our training + our one evaluation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.setting import ROOT, data, describe, heading, keep, parser, table
+
+MODELS = {"bpr": "BPR", "lightgcn": "LightGCN", "vbpr": "VBPR", "freedom": "FREEDOM"}
+WANTED = {"bpr": 8, "lightgcn": 8, "vbpr": 5, "freedom": 10}
+SETTINGS: dict[str, dict[str, Any]] = {  # of the reference; the same as our defaults
+    "bpr": {"reg_weight": 0.01},
+    "lightgcn": {"reg_weight": 1e-4, "n_layers": 3},
+    "vbpr": {"reg_weight": 0.1},
+    "freedom": {"reg_weight": 1e-3, "dropout": 0.8, "n_ui_layers": 2, "n_mm_layers": 1, "knn_k": 10},
+}
+NAME = "baby"  # the reference reads its settings of this data set, which name the files below
+
+
+class Stub(types.ModuleType):
+    """A module of which every attribute and submodule exists and does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__path__":  # makes it a package
+            return []
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Stub(f"{self.__name__}.{name}")
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        return self
+
+
+def make_compatible() -> None:
+    """What code of NumPy 1.19's and SciPy 1.12's time expects of them, and stand-ins for libraries that are not here."""
+    from scipy.sparse import dok_matrix
+
+    for name in ("float", "int", "bool", "object"):
+        if name not in vars(np):
+            setattr(np, name, getattr(__import__("builtins"), name))
+    if not hasattr(dok_matrix, "_update"):
+        dok_matrix._update = lambda self, entries: self._dict.update(entries)  # type: ignore[attr-defined]
+    for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "lmdb"):
+        try:
+            __import__(name)
+        except ImportError:
+            sys.modules[name] = Stub(name)
+
+
+def write_data(folder: Path) -> None:
+    """The data in the layout that both sides read."""
+    dataset = data()
+    (folder / NAME).mkdir(parents=True)
+    rows = dataset.interactions
+    assert rows.split is not None
+    lines = (f"{u}\t{i}\t1.0\t{x}\n" for u, i, x in zip(rows.user, rows.item, rows.split, strict=True))
+    with (folder / NAME / f"{NAME}.inter").open("w") as file:
+        file.write("userID\titemID\trating\tx_label\n")
+        file.writelines(lines)
+    for m, modality in dataset.modalities.items():
+        np.save(folder / NAME / f"{m}_feat.npy", modality.values)
+
+
+Round = Callable[[int], dict[str, float]]
+
+
+def their_rounds(reference: Path, folder: Path, model: str) -> Round:
+    """One epoch and two evaluations of the reference, through its own classes."""
+    import os
+    import warnings
+
+    warnings.simplefilter("ignore")
+    make_compatible()
+    os.chdir(reference / "src")  # where it looks for its settings
+    sys.path.insert(0, str(reference / "src"))
+    from common.trainer import Trainer  # type: ignore[import-not-found]
+    from utils.configurator import Config  # type: ignore[import-not-found]
+    from utils.dataloader import EvalDataLoader, TrainDataLoader  # type: ignore[import-not-found]
+    from utils.dataset import RecDataset  # type: ignore[import-not-found]
+    from utils.utils import get_model, init_seed  # type: ignore[import-not-found]
+
+    settings = {"use_gpu": False, "gpu_id": 0, "data_path": f"{folder}/", "save_recommended_topk": False, "seed": 999}
+    config = Config(MODELS[model], NAME, settings | SETTINGS[model])
+    parts = RecDataset(config).split()
+    for part in parts:
+        str(part)  # counts, which its loaders expect to be there
+    train = TrainDataLoader(config, parts[0], batch_size=config["train_batch_size"], shuffle=True)
+    held_out = [
+        EvalDataLoader(config, part, additional_dataset=parts[0], batch_size=config["eval_batch_size"])
+        for part in parts[1:]
+    ]
+    init_seed(999)
+    train.pretrain_setup()
+    trainer = Trainer(config, get_model(MODELS[model])(config, train).to("cpu"))
+
+    def one(number: int) -> dict[str, float]:
+        start = time.perf_counter()
+        trainer.model.pre_epoch_processing()
+        trainer._train_epoch(train, number)
+        trainer.lr_scheduler.step()
+        trained = time.perf_counter()
+        values = [trainer._valid_epoch(part)[0] for part in held_out]
+        end = time.perf_counter()
+        return {"training": trained - start, "evaluation": end - trained, "recall": values[0]}
+
+    return one
+
+
+def our_rounds(folder: Path, model: str) -> Round:
+    """One epoch and one evaluation of ours."""
+    from benchmarks.clear_cost import Contender
+    from prismrec.data.sources import read
+    from prismrec.evaluate import METRICS, Evaluator
+    from prismrec.machine import memory_kept
+
+    memory_kept().__enter__()  # for as long as this process lives
+    dataset = read(folder / NAME)
+    contender = Contender(model, dataset)
+    validate = Evaluator.of(dataset.development(), "valid", metrics=METRICS)
+
+    def one(number: int) -> dict[str, float]:
+        start = time.perf_counter()
+        contender.train(number)
+        trained = time.perf_counter()
+        recall = validate(contender.assembly.represent())["recall@20"]
+        end = time.perf_counter()
+        return {"training": trained - start, "evaluation": end - trained, "recall": recall}
+
+    return one
+
+
+def answer(rounds: Round) -> None:
+    """Wait for the number of a round on standard input, run it, print its seconds; until the input ends."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(rounds(int(line))), flush=True)
+
+
+class Side:
+    """A process that runs rounds when asked."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.against_reference", *arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read("ready")
+
+    def round(self, number: int) -> dict[str, float]:
+        assert self.process.stdin is not None
+        print(number, file=self.process.stdin, flush=True)
+        found: dict[str, float] = json.loads(self._read("{"))
+        return found
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _read(self, start: str) -> str:
+        """The next line that starts so: the reference prints lines of its own."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(start):
+                return line
+        raise SystemExit(f"The process stopped with {self.process.wait()} before it answered: {self.process.args!r}")
+
+
+def compare(reference: Path, folder: Path, model: str, rounds: int, threads: int) -> dict[str, Any]:
+    """Seconds of both sides, round by round."""
+    common = ["--folder", str(folder), "--child", model, "--threads", str(threads)]
+    sides = {"theirs": Side("--reference", str(reference), *common), "ours": Side(*common)}
+    found: dict[str, Any] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            result = side.round(number)
+            if number:
+                found[name].append(result)
+    for side in sides.values():
+        side.close()
+    return found
+
+
+def text(about: dict[str, Any], revision: str, results: dict[str, dict[str, Any]]) -> str:
+    """The result as Markdown."""
+    rows = []
+    for model, sides in results.items():
+        whole = {name: [r["training"] + r["evaluation"] for r in rounds] for name, rounds in sides.items()}
+        ratios = [a / b for a, b in zip(whole["theirs"], whole["ours"], strict=True)]
+        cells = [
+            f"{statistics.median(r[what] for r in sides[name]):.3f}"
+            for name in ("theirs", "ours")
+            for what in ("training", "evaluation")
+        ]
+        ratio = [statistics.median(ratios), min(ratios), max(ratios)]
+        rows.append([model, *cells, f"{ratio[0]:.1f}×", f"{ratio[1]:.1f} – {ratio[2]:.1f}", f"≥ {WANTED[model]}×"])
+    header = [
+        "model",
+        "their training s",
+        "two evaluations s",
+        "our training s",
+        "one evaluation s",
+        "ratio",
+        "range",
+        "wanted",
+    ]
+    rounds = len(next(iter(results.values()))["ours"])
+    intro = (
+        f"MMRec at {revision}, unchanged, against PrismRec: the same interactions, features (4096 + 384) and settings, "
+        f"batch 2048, d = 64, {rounds} alternating rounds after one to warm up, medians. Theirs: an epoch and the two "
+        "evaluations that its loop makes after each. Ours: an epoch and the evaluation on validation. Both on the CPU. "
+        "FREEDOM trains its raw feature tables there and keeps them frozen here, as each does by default."
+    )
+    return "\n\n".join(["# Against the reference implementation", heading(about), intro, table(header, rows)])
+
+
+def revision_of(checkout: Path) -> str:
+    """The commit of a checkout, where it is one."""
+    done = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    top = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False
+    )
+    inside = top.stdout.strip() and Path(top.stdout.strip()).resolve() == checkout.resolve()
+    return done.stdout.strip() if inside else "an unknown commit"
+
+
+def main() -> None:
+    arguments: argparse.ArgumentParser = parser(__doc__)
+    arguments.add_argument("--reference", type=Path, help="checkout of MMRec")
+    arguments.add_argument("--revision", help="its commit, where the folder does not say")
+    arguments.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    arguments.add_argument("--rounds", type=int, default=4)
+    arguments.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments.add_argument("--child", help=argparse.SUPPRESS)
+    args = arguments.parse_args()
+    if args.child:
+        torch.set_num_threads(args.threads)
+        theirs = args.reference is not None
+        answer(their_rounds(args.reference, args.folder, args.child) if theirs else our_rounds(args.folder, args.child))
+        return
+    if args.reference is None or not (args.reference / "src").is_dir():
+        raise SystemExit(f"--reference is {args.reference}; name a checkout of MMRec (the folder that holds src/).")
+    about = describe(args.threads)
+    about["command"] = about["command"].replace(str(args.reference), "MMRec")
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_data(Path(folder))
+        for model in args.models:
+            print(f"{model} …", flush=True)
+            results[model] = compare(args.reference.resolve(), Path(folder), model, args.rounds, args.threads)
+    shown = text(about, args.revision or revision_of(args.reference), results)
+    print("\n" + shown)
+    if args.write:
+        print(f"\nwritten to {keep('against-reference', shown, {'about': about, 'results': results})}")
+
+
+if __name__ == "__main__":
+    main()
