@@ -90,6 +90,12 @@ def configure(
 def context(dataset: Dataset, device: torch.device) -> Context:
     """What a model may know of a data set: its training rows and raw features, on ``device``."""
     train = dataset.interactions.part("train")
+    for m, modality in dataset.modalities.items():
+        if not modality.present.any():
+            raise PrismError(
+                f"No item of {dataset.name!r} has the modality {m!r}: its features are zero in all {dataset.n_items:,} rows. "
+                "Import the data again with the file that holds them, or without this modality."
+            )
     raw = {
         m: Raw(_tensor(modality.values).to(device), torch.from_numpy(modality.present).to(device))
         for m, modality in dataset.modalities.items()

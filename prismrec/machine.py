@@ -23,7 +23,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = f"{torch.cuda.device_count() or 'no'} CUDA devices (the first is cuda:0)"
+        count = torch.cuda.device_count()
+        found = f"{count} CUDA device{'s' * (count > 1)}, the first is cuda:0" if count else "no CUDA device"
         raise PrismError(f"run.device is {name}, but this PyTorch sees {found}. Use --device cpu or auto.")
     return device
 

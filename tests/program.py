@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # what a run takes that asks for no number: tests share the cores
+
 from prismrec.data import store
 from prismrec.data.dataset import Dataset, Interactions
 from prismrec.data.synthetic import draw

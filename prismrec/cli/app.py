@@ -73,10 +73,8 @@ def main() -> None:
 
 def _memory_full(error: Exception) -> bool:
     """Whether memory ran out, of the machine or of a device: torch says so in a RuntimeError."""
-    text = str(error)
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
-    )
+    words = ("out of memory", "not enough memory", "allocate memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def _leave(sentence: str, status: int, debug: bool) -> None:

@@ -276,7 +276,11 @@ def _writing(output: Path, overwrite: bool, quiet: bool) -> Iterator[_Job]:
     rows = dataset.interactions
     job.console.print(
         f"{output}: {dataset.n_users:,} users, {dataset.n_items:,} items, {len(rows):,} interactions, "
-        f"modalities: {', '.join(dataset.modalities) or 'none'}, fingerprint {dataset.fingerprint}"
+        f"modalities: {', '.join(dataset.modalities) or 'none'}, fingerprint {dataset.fingerprint}",
+        soft_wrap=True,
     )
+    for name, modality in dataset.modalities.items():
+        if lacking := int((~modality.present).sum()):
+            job.console.print(f"{lacking:,} of {dataset.n_items:,} items lack {name} and are marked missing")
     if rows.split is None:
         job.console.print(f"No split yet: prismrec data split {output} -o OUT", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,9 @@ def read(path: str | Path, **options: Any) -> Dataset:
     path = Path(path)
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise PrismError(f"There is no {path}. {nearest(path.name, siblings[:200]) if siblings else ''}".strip())
+        close = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.5)
+        hint = f"Did you mean {close[0]!r}?" if close else "Name a data folder or a file of interactions."
+        raise PrismError(f"There is no {path}. {hint}")
     return _folder(path, options) if path.is_dir() else _file(path, options)
 
 
@@ -45,6 +48,9 @@ def _file(path: Path, options: dict[str, Any]) -> Dataset:
 def _folder(path: Path, options: dict[str, Any]) -> Dataset:
     if (path / MANIFEST).exists():
         return _call(load, path, options)
+    if (path / "users.parquet").exists() and (path / "interactions.parquet").exists():
+        # a table reader would take its internal ids for external ones
+        raise PrismError(f"{path} is a data set of PrismRec without its {MANIFEST}; copy the whole folder again.")
     inters = sorted(path.glob("*.inter"))
     if inters:
         return _inter(inters, options)
