@@ -58,8 +58,8 @@ class Sampler:
         self.pool = (count > 0).nonzero().squeeze(1) if pool == "seen" else torch.arange(n_items, device=user.device)
         self.chance = None if popularity == 0 else count[self.pool].double().clamp(min=1).pow(popularity)
         self.cumulative = None if self.chance is None else self.chance.cumsum(0)
-        self.keys = torch.unique(user * n_items + item)  # sorted: membership is a binary search
-        owned = torch.bincount(self.keys // n_items, minlength=n_users)
+        self.taken = _Set(user * n_items + item)
+        owned = torch.bincount(self.taken.keys // n_items, minlength=n_users)
         if int(owned.max()) >= len(self.pool):
             remedy = ", or set train.negatives=all" if len(self.pool) < n_items else ""
             raise PrismError(
@@ -75,7 +75,7 @@ class Sampler:
         """The batches of epoch ``epoch`` (from 0): the same ones at every call."""
         device = self.user.device
         order = torch.randperm(len(self.user), generator=generator(self.seed, epoch, 0, device=device), device=device)
-        user, pos = self.user[order], self.item[order]
+        user, pos = self.user.index_select(0, order), self.item.index_select(0, order)
         weight = None if self.weight is None else self.weight[order].split(self.batch_size)
         columns = [self._negatives(user, generator(self.seed, epoch, 1 + c, device=device)) for c in range(self.n_neg)]
         neg = torch.stack(columns, dim=1)
@@ -87,23 +87,42 @@ class Sampler:
         """One column: for each of ``user`` (N,) an item that it does not own → (N,)."""
         base = user * self.n_items
         drawn = _draw(self.pool, self.cumulative, len(user), rng)
-        wrong = self._owned(base + drawn).nonzero().squeeze(1)
+        wrong = self.taken.find(base + drawn)
         for _ in range(_ROUNDS):
             if len(wrong) == 0:
                 return drawn
             drawn[wrong] = _draw(self.pool, self.cumulative, len(wrong), rng)
-            wrong = wrong[self._owned(base[wrong] + drawn[wrong])]
+            wrong = wrong[self.taken.find(base[wrong] + drawn[wrong])]
         for owner in torch.unique(user[wrong]).tolist():  # who owns nearly everything: draw from what is left
             rows = wrong[user[wrong] == owner]
-            free = ~self._owned(owner * self.n_items + self.pool)
+            free = ~self.taken.holds(owner * self.n_items + self.pool)
             cumulative = None if self.chance is None else self.chance[free].cumsum(0)
             drawn[rows] = _draw(self.pool[free], cumulative, len(rows), rng)
         return drawn
 
-    def _owned(self, keys: Tensor) -> Tensor:
+
+class _Set:
+    """A set of int64 keys, exact: marks by hash, one look into memory, rule out nearly all others; the rest is searched for."""
+
+    def __init__(self, keys: Tensor) -> None:
+        self.keys = torch.unique(keys)  # sorted
+        self.mask = (1 << min(max(64 * len(self.keys), 1).bit_length(), 26)) - 1  # at most 64 MB
+        self.marks = torch.zeros(self.mask + 1, dtype=torch.bool, device=keys.device)
+        self.marks[self._hash(self.keys)] = True
+
+    def find(self, keys: Tensor) -> Tensor:
+        """Positions of those of ``keys`` (n,) that the set holds, ascending."""
+        maybe = self.marks.index_select(0, self._hash(keys)).nonzero().squeeze(1)
+        return maybe[self.holds(keys[maybe])]
+
+    def holds(self, keys: Tensor) -> Tensor:
+        """Which of ``keys`` (n,) the set holds, (n,) bool."""
         place = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
-        owned: Tensor = self.keys[place] == keys
-        return owned
+        found: Tensor = self.keys[place] == keys
+        return found
+
+    def _hash(self, keys: Tensor) -> Tensor:
+        return (keys * -7046029254386353131 >> 20) & self.mask  # 2⁶⁴ over the golden ratio, modulo 2⁶⁴
 
 
 def _draw(pool: Tensor, cumulative: Tensor | None, n: int, rng: torch.Generator) -> Tensor:
@@ -113,4 +132,4 @@ def _draw(pool: Tensor, cumulative: Tensor | None, n: int, rng: torch.Generator)
     else:
         x = torch.rand(n, generator=rng, device=pool.device, dtype=torch.float64) * cumulative[-1]
         place = torch.searchsorted(cumulative, x, right=True).clamp(max=len(pool) - 1)
-    return pool[place]
+    return pool.index_select(0, place)
