@@ -175,7 +175,8 @@ def _finish(
         start = time.perf_counter()
         evaluations[part] = evaluator.evaluate(reps)
         seconds[part] = time.perf_counter() - start
-    rounds = progress.history or ({"seconds": built, "seconds_evaluation": seconds["valid"]},)
+    trained = [record["seconds"] for record in progress.history] or [built]
+    validated = [record["seconds_evaluation"] for record in progress.history if record["valid"]] or [seconds["valid"]]
     summary = {
         "model": cfg.model.name,
         "plugins": [plugin.name for plugin, _ in cfg.plugins],
@@ -190,8 +191,8 @@ def _finish(
         "best_epoch": progress.best_epoch,
         "stopped": progress.why,
         "seconds": progress.seconds or built,
-        "seconds_per_epoch": float(np.median([r["seconds"] for r in rounds])),
-        "seconds_per_evaluation": float(np.median([r["seconds_evaluation"] for r in rounds])),
+        "seconds_per_epoch": float(np.median(trained)),
+        "seconds_per_evaluation": float(np.median(validated)),
         "peak_memory_mb": peak_memory_mb(device),
         "parameters": sum(p.numel() for p in assembly.parameters()),
         "config": cfg.tree(),

@@ -38,8 +38,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(target)
+        _sync(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make a renaming last through a loss of power, before anything that relies on it is removed."""
+    if sys.platform != "win32":  # where a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_parts(folder: str | Path) -> None:

@@ -281,6 +281,13 @@ def test_a_config_without_its_data_is_refused(run: Path, tmp_path: Path) -> None
         experiment.saved_result(tmp_path)
 
 
+def test_epochs_that_are_not_validated_do_not_count_as_quick_validations() -> None:
+    result = experiment.run(settings(every=4, epochs=8), DATA)
+    times = [record["seconds_evaluation"] for record in result.progress.history]
+    assert [time > 0 for time in times] == [False, False, False, True] * 2
+    assert result.summary["seconds_per_evaluation"] == np.median([times[3], times[7]])
+
+
 def test_models_without_parameters_are_runs_like_others(tmp_path: Path) -> None:
     result = experiment.run(settings("mostpop"), DATA, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "result.json").read_text())

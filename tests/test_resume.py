@@ -234,6 +234,19 @@ def test_data_that_has_moved_can_be_named(data: Path, unfinished: Path, whole: d
     assert facts(unfinished) == facts(whole["vbpr"])
 
 
+def test_a_run_on_data_in_memory_asks_where_it_is(data: Path, unfinished: Path, whole: dict[str, Path]) -> None:
+    config = unfinished / "config.yaml"
+    config.write_text(config.read_text().replace(f"path: {data}", "path: null"))
+    answer = call("train", "--resume", unfinished)
+    assert (
+        answer.status == 2
+        and "was trained on data in memory" in answer.sentence
+        and "prismrec train DATA" in answer.sentence
+    )
+    assert call("train", data, "--resume", unfinished, "--quiet").status == 0
+    assert facts(unfinished) == facts(whole["vbpr"])
+
+
 def test_other_settings_beside_resume_are_refused(unfinished: Path) -> None:
     before = snapshot(unfinished)
     answer = call("train", "--resume", unfinished, "--set", "train.epochs=9", "--seed", "4")
