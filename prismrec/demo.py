@@ -37,6 +37,12 @@ _FREEDOM = {
 }
 _VBPR = {"model.reg": 0.3, "train.lr": 0.005, "train.epochs": 40}
 
+ABOUT = (
+    "Drawn, so that the truth is known. What kind of thing an item is stands in image and text alike (redundant), its colour "
+    "in the image alone, its other adjective in the text alone (unique); whether the two are matching or contrasting shows "
+    "only in their combination (synergy). Users take what suits their tastes for these and for what no feature shows."
+)
+
 ENTRIES: Sequence[tuple[str, tuple[str, ...], Mapping[str, Any]]] = (
     ("mostpop", (), {}),
     ("itemknn", (), {}),
@@ -81,7 +87,13 @@ def run_demo(out: str | Path, seed: int = 1, quick: bool = False, console: Conso
         metrics = list(Run.read(runs[0]).test.mean)
         oracle = Evaluator.of(dataset, "test", metrics=metrics).evaluate(planted.oracle())
         write_leaderboard(
-            folder, runs, dataset, title="A catalogue with planted truth", oracle=oracle, truth=planted.oracle()
+            folder,
+            runs,
+            dataset,
+            title="A catalogue with planted truth",
+            about=ABOUT,
+            oracle=oracle,
+            truth=planted.oracle(),
         )
     read = sorted((Run.read(out / "runs" / place.name) for place in runs), key=lambda r: -r.test.mean["recall@20"])
     _print_board(

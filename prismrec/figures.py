@@ -1,7 +1,6 @@
 """Figures as SVG text that goes into a page: no files, no screen, and colours that follow the page, light or dark.
 
-Colours are drawn as placeholders that become CSS variables: ``--ink``, ``--muted``, ``--line``, ``--paper`` and ``--c0`` …
-``--c7``, which the page defines. Text stays text.
+Colours are drawn as placeholders that become the CSS variables of ``PALETTE``, which the page holds once. Text stays text.
 """
 
 from __future__ import annotations
@@ -20,6 +19,23 @@ if TYPE_CHECKING:
 
 Line = tuple[Sequence[float], Sequence[float]]
 """x and y of a curve."""
+
+PALETTE = """:root {
+  --font: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", Ubuntu, sans-serif;
+  --paper: #ffffff; --panel: #f6f7f9; --ink: #1b1f27; --muted: #5c6472; --line: #dfe3ea;
+  --accent: #2a5bd7; --hit: #0f7b46; --hit-paper: #e2f5ea;
+  --c0: #3a6fd8; --c1: #d4562a; --c2: #1f9268; --c3: #a14bc4;
+  --c4: #b0830c; --c5: #d13d78; --c6: #1795ad; --c7: #6b7280;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #12151b; --panel: #1a1f28; --ink: #e7eaf0; --muted: #a0a9b8; --line: #303846;
+    --accent: #8fb2ff; --hit: #6fdba4; --hit-paper: #143526;
+    --c0: #6d9bff; --c1: #ff8a5c; --c2: #4ecb9b; --c3: #cd8cf0;
+    --c4: #e2b84a; --c5: #ff7fae; --c6: #54cbe2; --c7: #a5adba;
+  }
+}"""
+"""Colours and font of pages and figures, by day and by night."""
 
 _INK, _MUTED, _LINE, _PAPER = "#0101f1", "#0202f2", "#0303f3", "#0404f4"
 _SERIES = tuple(f"#05{k:02x}f5" for k in range(8))
@@ -109,41 +125,65 @@ def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: s
         span = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
         axes.set_ylim(min(ys) - 0.1 * span, max(ys) + 0.12 * span)
         axes.set_xlim(min(xs) / 1.6, max(xs) * 1.6)
-        middle = (min(xs) * max(xs)) ** 0.5
-        for left in (True, False):
-            group = [k for k in range(len(names)) if (xs[k] <= middle) == left]
-            group.sort(key=lambda k: ys[k])
-            for k, height in zip(group, _apart([ys[k] for k in group], 0.068 * span), strict=True):
-                axes.annotate(
-                    names[k],
-                    (xs[k], ys[k]),
-                    xytext=(xs[k] * (1.13 if left else 1 / 1.13), height),
-                    ha="left" if left else "right",
-                    va="center",
-                    fontsize=9,
-                    color=_INK,
-                    arrowprops={"arrowstyle": "-", "color": _LINE, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3},
-                )
+        figure.draw_without_rendering()  # settles the layout, so that places on the axes are known
+        points = axes.transAxes.inverted().transform(axes.transData.transform(list(zip(xs, ys, strict=True))))
+        box = axes.get_window_extent()
+        letter = (0.6 * 9 / 72 * figure.dpi / box.width, 1.25 * 9 / 72 * figure.dpi / box.height)
+        for k, place in enumerate(_labels(points.tolist(), [len(name) for name in names], letter)):
+            axes.annotate(
+                names[k],
+                points[k],
+                xycoords="axes fraction",
+                xytext=place,
+                textcoords="axes fraction",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=_INK,
+                arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3},
+            )
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(color=_LINE, linewidth=0.7)
         return _svg(figure, f"{y} against {x}: " + ", ".join(names))
 
 
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights, pushed at least ``gap`` apart, each group about its own middle."""
-    groups: list[list[float]] = []
-    for height in heights:
-        groups.append([height])
-        while len(groups) > 1 and _spread(groups[-2], gap)[-1] + gap > _spread(groups[-1], gap)[0]:
-            last = groups.pop()
-            groups[-1] += last
-    return [place for group in groups for place in _spread(group, gap)]
+def standalone(svg: str) -> str:
+    """A figure as a file of its own: with the palette, a ground and its size in pixels."""
+    head = svg[: svg.index(">") + 1]
+    width, height = (float(v) for v in re.findall(r"[\d.]+", head[head.index("viewBox") :])[2:4])
+    size = f'<svg width="{width * 1.6:.0f}" height="{height * 1.6:.0f}"'
+    ground = '<rect width="100%" height="100%" style="fill: var(--paper)"/>'
+    return f"{head.replace('<svg', size, 1)}<style>{PALETTE}</style>{ground}{svg[len(head) :]}"
 
 
-def _spread(group: list[float], gap: float) -> list[float]:
-    middle = sum(group) / len(group)
-    return [middle + gap * (k - (len(group) - 1) / 2) for k in range(len(group))]
+def _labels(
+    points: Sequence[Sequence[float]], lengths: Sequence[int], letter: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Centres of labels on the unit square: each the nearest place that hides no point and no earlier label.
+
+    ``lengths`` in letters, ``letter``: width and height of one. Where nothing is free, the least covered place is taken.
+    """
+    dot = 0.012
+    taken = [(x - dot, y - dot, x + dot, y + dot) for x, y in points]
+    places = []
+    for (x, y), length in zip(points, lengths, strict=True):
+        w, h = length * letter[0] / 2, letter[1] / 2
+        tries = [
+            (x + right * (w + 1.6 * dot) * (1 if up == 0 else step), y + up * (h + 1.4 * dot) * step)
+            for step in (1.0, 1.8, 2.8, 4.0, 5.5)
+            for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
+        ]
+
+        def hidden(place: tuple[float, float], w: float = w, h: float = h) -> float:
+            a, b, c, d = place[0] - w, place[1] - h, place[0] + w, place[1] + h
+            over = [max(0.0, min(c, r) - max(a, left)) * max(0.0, min(d, t) - max(b, low)) for left, low, r, t in taken]
+            return sum(over) + max(0.0, -a, c - 1.02) + max(0.0, -b, d - 1.0)
+
+        best = min(tries, key=hidden)  # the first, hence the nearest, of equals
+        places.append(best)
+        taken.append((best[0] - w, best[1] - h, best[0] + w, best[1] + h))
+    return places
 
 
 def _style(position: int) -> tuple[str, Any]:

@@ -160,20 +160,16 @@ def lists_of_users(dataset: Dataset, lists: Mapping[str, Reps], rules: str, coun
         for name, found in ranked.items():
             places = [(int(i), float(s)) for i, s in zip(found.items[row], found.scores[row], strict=True) if i >= 0]
             rows = [{"title": title[i], "hit": i in held, "score": f"{s:.2f}"} for i, s in places[:_LIST]]
-            shown.append({"name": name, "rows": rows})
-        order = [i for i in next(iter(ranked.values())).items[row].tolist() if i >= 0]
-        missed = [i for i in held if i not in order[:_LIST]]
-        missed.sort(key=lambda i: order.index(i) if i in order else len(order))
+            rank = {i: r for r, (i, _) in enumerate(places, 1)}
+            missed = sorted((rank.get(i, depth + 1), title[i]) for i in held if rank.get(i, depth + 1) > _LIST)
+            later = [{"title": t, "rank": f"rank {r}" if r <= depth else f"beyond {depth}"} for r, t in missed]
+            shown.append({"name": name, "rows": rows, "missed": later})
         people.append(
             {
                 "id": dataset.users.external[int(user)],
                 "n_history": len(history),
                 "history": [title[int(i)] for i in history[:_HISTORY]],
                 "lists": shown,
-                "missed": [
-                    {"title": title[i], "rank": f"rank {order.index(i) + 1}" if i in order else f"beyond {depth}"}
-                    for i in missed
-                ],
             }
         )
     return people

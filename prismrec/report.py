@@ -12,6 +12,7 @@ from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import Evaluation, protocol
 from prismrec.experiment import check_same_data
+from prismrec.figures import PALETTE
 from prismrec.io import write_text
 from prismrec.runs import Run, Scores
 from prismrec.types import Reps
@@ -52,6 +53,7 @@ def write_leaderboard(
     dataset: Dataset,
     *,
     title: str = "Leaderboard",
+    about: str = "",
     metric: str = "recall@20",
     oracle: Evaluation | None = None,
     truth: Reps | None = None,
@@ -59,8 +61,9 @@ def write_leaderboard(
 ) -> Path:
     """Write ``index.html`` into ``out_dir``: finished runs on one data set under one protocol, best ``metric`` first.
 
-    ``oracle``: the best achievable, where the truth is known; ``truth``: its representations, whose lists are then shown
-    beside those of the best run. Runs whose ``report.html`` exists are linked.
+    ``about``: what a reader should know of the data. ``oracle``: the best achievable, where the truth is known;
+    ``truth``: its representations, whose lists are then shown beside those of the best run. Runs whose ``report.html``
+    exists are linked.
     """
     read = [Run.read(folder) for folder in runs]
     if not read:
@@ -78,6 +81,7 @@ def write_leaderboard(
     page = _render(
         "leaderboard.html",
         title=title,
+        about=about,
         what=_data_line(dataset, rules),
         metrics=metrics,
         has_oracle=oracle is not None,
@@ -183,7 +187,9 @@ def _render(template: str, **values: Any) -> str:
 
     folder = jinja2.PackageLoader("prismrec", "templates")
     environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.get_template(template).render(version=__version__, **{k: safe(v) for k, v in values.items()})
+    page = environment.get_template(template)
+    colours = Markup(PALETTE)
+    return page.render(version=__version__, palette=colours, **{k: safe(v) for k, v in values.items()})
 
 
 def _write(path: Path, page: str) -> Path:

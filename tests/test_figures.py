@@ -2,13 +2,12 @@
 
 import re
 import xml.etree.ElementTree as ET
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prismrec.figures import _apart, bars, curves, scatter
+from prismrec.figures import _labels, bars, curves, scatter, standalone
 
 FIGURES = {
     "curves": lambda: curves({"a": ([1, 2, 3], [0.1, 0.2, 0.15]), "b": ([1, 2], [0.3, 0.1])}, "recall@20", {"a": 2}),
@@ -58,9 +57,25 @@ def test_small_values_on_a_wide_range_get_a_logarithmic_axis_with_plain_numbers(
     assert "0.01" in ticks
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12).map(sorted), st.floats(0.01, 0.2))
-def test_labels_are_pushed_apart_and_keep_their_order(heights: list[float], gap: float) -> None:
-    placed = _apart(heights, gap)
-    assert len(placed) == len(heights)
-    assert all(b - a >= gap - 1e-9 for a, b in pairwise(placed))
-    assert sum(placed) == pytest.approx(sum(heights))
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9, unique=True))
+def test_labels_of_a_few_points_hide_neither_points_nor_each_other(points: list[tuple[float, float]]) -> None:
+    w, h = 4 * 0.018, 0.05
+    places = _labels(points, [4] * len(points), (0.018, 0.05))
+    for k, (x, y) in enumerate(places):
+        assert not any(abs(x - a) < (w / 2 - 1e-9) and abs(y - b) < (h / 2 - 1e-9) for a, b in points)
+        others = places[:k]
+        assert not any(abs(x - a) < w - 1e-9 and abs(y - b) < h - 1e-9 for a, b in others)
+
+
+def test_a_lone_label_stands_beside_its_point() -> None:
+    ((x, y),) = _labels([(0.4, 0.5)], [6], (0.02, 0.05))
+    assert y == 0.5
+    assert 0.4 < x < 0.5
+
+
+def test_a_figure_of_its_own_carries_its_colours_and_size() -> None:
+    text = standalone(FIGURES["bars"]())
+    root = ET.fromstring(text)
+    assert float(root.get("width", 0)) / float(root.get("height", 1)) == pytest.approx(338.4 / 95.76, rel=0.02)
+    assert set(re.findall(r"var\((--[a-z0-9]+)\)", text)) <= set(re.findall(r"(--[a-z0-9]+):", text))
+    assert "prefers-color-scheme: dark" in text

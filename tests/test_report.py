@@ -146,7 +146,7 @@ def test_lists_leave_out_what_is_known_and_mark_what_was_held_out(dataset: Datas
     found = [sum(row["hit"] for row in user["lists"][0]["rows"]) for user in users]
     recall = np.array(found) / run.test.per_user["n_relevant"].to_numpy()
     assert np.allclose(recall, run.test.values("recall@10"))
-    missed = [len(user["missed"]) for user in users]
+    missed = [len(user["lists"][0]["missed"]) for user in users]
     assert (np.array(missed) + found == run.test.per_user["n_relevant"].to_numpy()).all()
 
 

@@ -288,13 +288,14 @@ def _table(item: Mapping[str, np.ndarray], names: list[str]) -> pl.DataFrame:
         for position, m in enumerate(names)
         if f"unique:{m}" in item
     ]
+    title = [" ".join(parts).capitalize() for parts in zip(*reversed(words), noun, strict=True)]
     if "synergy" in item:
-        words.append(np.where(item["synergy"][:, 0] > 0, *MOODS))
-    title = [" ".join(parts) for parts in zip(*reversed(words), noun, strict=True)]
+        mood = np.where(item["synergy"][:, 0] > 0, *MOODS)
+        title = [f"{text}, {word}" for text, word in zip(title, mood, strict=True)]
     return pl.DataFrame(
         {
             "item": [f"i{i:05d}" for i in range(n)],
-            "title": [text[0].upper() + text[1:] for text in title],
+            "title": title,
             "category": noun,
         }
     )
