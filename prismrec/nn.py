@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,10 +65,10 @@ class Projector(nn.Module):
             out: Tensor = self.net(self.table if index is None else take(self.table, index.ids))
             return out
         if index is not None:
-            if type(self.net) is nn.Linear and not raw.values.is_cuda:
-                return _gathered(self.scratch, raw, index.ids, self.stand_in, self.net)
-            present = None if raw.complete else raw.present[index.ids]
-            return self._project(raw.values.index_select(0, index.ids), present)
+            ids = index.ids
+            if self._on_cpu(raw.values):
+                return _product(lambda: self.scratch.rows(raw, ids, self.stand_in), self.net)
+            return self._project(raw.values.index_select(0, ids), None if raw.complete else raw.present[ids])
         masks = [None] * -(-len(raw.values) // _BLOCK) if raw.complete else raw.present.split(_BLOCK)
         return torch.cat([self._project(*part) for part in zip(raw.values.split(_BLOCK), masks, strict=True)])
 
@@ -76,76 +76,77 @@ class Projector(nn.Module):
         values = values.to(self.stand_in.dtype)
         if present is not None:
             values = torch.where(present[:, None], values, self.stand_in)
+        if self._on_cpu(values):
+            return _product(lambda: values, self.net)
         out: Tensor = self.net(values)
         return out
+
+    def _on_cpu(self, values: Tensor) -> bool:
+        return type(self.net) is nn.Linear and values.device.type == "cpu"
 
 
 class _Scratch:
     """Memory for a batch's raw rows, kept between steps: fresh memory of that size costs more than the rows that fill it."""
 
     def __init__(self) -> None:
-        self.rows: Tensor | None = None
-        self.fills = 0  # how often ``fill`` was called: shows whether the rows are still those of a certain call
+        self.memory: Tensor | None = None
+        self.held: tuple[Raw, Tensor] | None = None  # whose rows are in it
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Scratch:
         return _Scratch()
 
-    def fill(self, raw: Raw, ids: Tensor, stand_in: Tensor) -> Tensor:
-        """Raw rows of ``ids`` (n,), ``stand_in`` (r,) where an item has none → float (n', r) with n' ≥ n a multiple of 16."""
-        needed = -(-len(ids) // _PARTS) * _PARTS
-        if self.rows is None or len(self.rows) < needed or self.rows.dtype != stand_in.dtype:
-            self.rows = stand_in.new_zeros(-(-needed * 9 // (8 * _PARTS)) * _PARTS, raw.width)
-        self.fills += 1
-        rows = self.rows[: len(ids)]
+    def rows(self, raw: Raw, ids: Tensor, stand_in: Tensor) -> Tensor:
+        """Raw rows of ``ids`` (n,), ``stand_in`` (r,) where an item has none → (n, r), good until other rows are asked for."""
+        if self.memory is None or len(self.memory) < len(ids) or self.memory.dtype != stand_in.dtype:
+            self.memory, self.held = stand_in.new_empty(len(ids) * 9 // 8, raw.width), None
+        rows = self.memory[: len(ids)]
+        if self.held is not None and self.held[0] is raw and self.held[1] is ids:
+            return rows
         if raw.values.dtype == rows.dtype:
             torch.index_select(raw.values, 0, ids, out=rows)
         else:
             rows.copy_(raw.values.index_select(0, ids))
         if not raw.complete:
             rows[~raw.present[ids]] = stand_in
-        return self.rows[:needed]
+        self.held = raw, ids
+        return rows
 
 
-class _Gathered(torch.autograd.Function):
-    """x[ids] Wᵀ + b on a CPU, for raw rows that take no gradient.
+def _product(rows: Callable[[], Tensor], net: nn.Module) -> Tensor:
+    """``net`` (linear) of raw rows that take no gradient, on a CPU; ``rows`` is asked again when the gradient is due."""
+    out: Tensor = _Product.apply(rows, net.weight, net.bias)  # type: ignore[no-untyped-call]
+    return out
 
-    Both products are cut into 16 parts that run side by side: for these shapes, a library's own way to share one product of
-    width d among cores takes up to twice as long.
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ + b, cut into parts that run side by side.
+
+    For n × 4096 × 64 the library's own way to share one product among four cores takes twice as long, and its bits depend on
+    how many they are.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, scratch: _Scratch, raw: Raw, ids: Tensor, stand_in: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, rows: Callable[[], Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.rows = rows
+        x = rows()
+        out = x.new_empty(len(x), len(weight))
+        even = len(x) - len(x) % _PARTS
         with torch.autocast("cpu", enabled=False):
-            rows = scratch.fill(raw, ids, stand_in)
-            parts = rows.view(_PARTS, -1, rows.shape[1])
-            out = torch.bmm(parts, weight.T.expand(_PARTS, -1, -1)).view(len(rows), -1)[: len(ids)]
-            if bias is not None:
-                out += bias
-        ctx.scratch, ctx.raw, ctx.fills = scratch, raw, scratch.fills
-        ctx.save_for_backward(ids, stand_in)
-        return out
+            if even:
+                parts = x[:even].reshape(_PARTS, -1, x.shape[1])
+                torch.bmm(parts, weight.T.expand(_PARTS, -1, -1), out=out[:even].view(_PARTS, -1, len(weight)))
+            torch.mm(x[even:], weight.T, out=out[even:])
+        return out if bias is None else out.add_(bias)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None]:
         (grad,) = grads
-        ids, stand_in = ctx.saved_tensors
-        again = ctx.fills != ctx.scratch.fills  # somebody projected other rows meanwhile
-        rows = ctx.scratch.fill(ctx.raw, ids, stand_in) if again else ctx.scratch.rows
-        rows = rows[: len(ids)]
-        width = rows.shape[1]
+        x = ctx.rows()
+        width = x.shape[1]
         parts = _PARTS if width % _PARTS == 0 else 1
-        columns = rows.view(len(ids), parts, width // parts).transpose(0, 1)
-        product = torch.bmm(grad.T.expand(parts, -1, -1), columns)  # (parts, d, r / parts)
-        weight = product.transpose(0, 1).reshape(-1, width)
-        return None, None, None, None, weight, grad.sum(0) if ctx.needs_input_grad[5] else None
-
-
-def _gathered(scratch: _Scratch, raw: Raw, ids: Tensor, stand_in: Tensor, net: nn.Linear) -> Tensor:
-    arguments = (scratch, raw, ids, stand_in, net.weight, net.bias)
-    out: Tensor = _Gathered.apply(*arguments)  # type: ignore[no-untyped-call]
-    return out
+        columns = x.reshape(len(x), parts, width // parts).transpose(0, 1)
+        weight = torch.bmm(grad.T.expand(parts, -1, -1), columns)  # (parts, d, r / parts)
+        return None, weight.transpose(0, 1).reshape(-1, width), grad.sum(0) if ctx.needs_input_grad[2] else None
 
 
 class Projections(nn.ModuleDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -165,7 +166,7 @@ def _train_epoch(
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast(device.type, dtype, enabled=cfg.precision != "fp32"):
                 terms = assembly.loss(batch)
-            scaler.scale(torch.stack(list(terms.values())).sum()).backward()
+            scaler.scale(functools.reduce(torch.add, terms.values())).backward()
             if cfg.clip > 0:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(assembly.parameters(), cfg.clip)
