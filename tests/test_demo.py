@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,10 @@ def test_what_it_says_to_try_next_works(shown: tuple[Path, str]) -> None:
 
 def test_a_second_time_replaces_the_first_with_the_same_numbers(shown: tuple[Path, str], tmp_path: Path) -> None:
     first, _ = shown
-    demo(tmp_path / "again", seed=2)
+    shutil.copytree(first, tmp_path / "again")
+    (tmp_path / "again" / PAGE).write_text("old")
     demo(tmp_path / "again")
+    assert (tmp_path / "again" / PAGE).read_text(encoding="utf-8").startswith("<!doctype html>")
     for run in (first / "runs").iterdir():
         assert Run.read(run).test.mean == Run.read(tmp_path / "again" / "runs" / run.name).test.mean
 
