@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
+from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import METRICS, protocol
 from prismrec.metrics import parse
@@ -210,14 +211,21 @@ def settings_of(tree: Tree) -> Tree:
     return {key: value for key, value in tree.items() if key not in ("data", "measured")}
 
 
-def published(model: str, interactions_fingerprint: str) -> tuple[str, Tree] | None:
-    """The packaged settings of a model for data with these very interactions, and their name; None if there are none."""
+def published(model: str, dataset: Dataset) -> tuple[str, Tree] | None:
+    """The packaged settings of a model for this data, and their name; None if there are none.
+
+    A file names the ``interactions`` that it is for, by fingerprint; one whose settings hang on the features as well names
+    the whole content, as ``fingerprint``.
+    """
     folder = resources.files("prismrec") / "configs" / model
     if not folder.is_dir():
         return None
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         tree: Tree = parse_yaml(entry.read_text(encoding="utf-8"), entry.name)
-        if tree["data"]["interactions"] == interactions_fingerprint:
+        meant = tree["data"]
+        if meant["interactions"] != dataset.interactions_fingerprint:
+            continue
+        if "fingerprint" not in meant or meant["fingerprint"] == dataset.fingerprint:
             return f"{model}/{entry.name}", settings_of(tree)
     return None
 

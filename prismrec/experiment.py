@@ -74,7 +74,7 @@ def configure(
     check_sections(tree)
     source = str(file) if file is not None else "defaults"
     if file is None and model is not None:
-        found = published(model, dataset.interactions_fingerprint)
+        found = published(model, dataset)
         if found is not None:
             source, tree = found
     if model is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from prismrec import config
 from prismrec.config import assign, merge, override, parse_yaml, published, read_yaml, resolve
+from prismrec.data.synthetic import draw
 from prismrec.errors import PrismError
 from prismrec.models import MODELS
 from prismrec.plugins import PLUGINS
@@ -196,11 +198,19 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path, content: bytes,
 
 
 def test_published_settings_are_for_one_data_set_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "configs" / "bpr"
-    folder.mkdir(parents=True)
-    for name, print_ in (("a", "1" * 16), ("b", "2" * 16)):
-        tree = {"data": {"interactions": print_}, "model": {"name": "bpr", "dim": len(name) + ord(name)}}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+    shop, other = (draw(n_users=30, n_items=20, seed=seed).dataset for seed in (1, 2))
+    redrawn = replace(shop, modalities=other.modalities)  # the same interactions, other features
+    meant = {
+        "bpr": {"interactions": shop.interactions_fingerprint},
+        "vbpr": {"interactions": shop.interactions_fingerprint, "fingerprint": shop.fingerprint},
+    }
+    for model, data in meant.items():
+        (tmp_path / "configs" / model).mkdir(parents=True)
+        tree = {"data": data, "model": {"name": model, "dim": 9}, "measured": {"recall@20": 0.5}}
+        (tmp_path / "configs" / model / "shop.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setattr(config.resources, "files", lambda package: tmp_path)
-    assert published("bpr", "2" * 16) == ("bpr/b.yaml", {"model": {"name": "bpr", "dim": 99}})
-    assert published("bpr", "3" * 16) is None and published("vbpr", "1" * 16) is None
+    assert published("bpr", shop) == ("bpr/shop.yaml", {"model": {"name": "bpr", "dim": 9}})
+    assert published("bpr", redrawn) == published("bpr", shop)
+    assert published("bpr", other) is None and published("freedom", shop) is None
+    assert published("vbpr", shop) == ("vbpr/shop.yaml", {"model": {"name": "vbpr", "dim": 9}})
+    assert published("vbpr", redrawn) is None
