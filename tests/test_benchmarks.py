@@ -32,6 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1e-3
 
     monkeypatch.setattr(floor, "best", once)
+    monkeypatch.setattr(floor, "_LARGE", 4096)
 
 
 def test_the_drawn_data_has_the_size_asked_for(tiny: Dataset) -> None:
@@ -67,6 +68,9 @@ def test_the_floor_is_the_sum_of_amounts_over_rates(tiny: Dataset) -> None:
     speeds = {term.rate: 10.0 * (1 + i) for i, term in enumerate(terms.values())}
     seconds = floor.seconds(list(terms.values()), speeds, counts)
     assert seconds == {what: 3 * term.amount / speeds[term.rate] for what, term in terms.items()}
+    cached = floor.seconds(list(terms.values()), speeds | {"stream, cached": 1e9}, counts, cached=True)
+    changed = {what for what in seconds if seconds[what] != cached[what]}
+    assert changed == {what for what, term in terms.items() if term.rate == "stream"}
 
 
 def test_graphs_and_projections_are_counted(tiny: Dataset) -> None:
@@ -75,7 +79,7 @@ def test_graphs_and_projections_are_counted(tiny: Dataset) -> None:
         assembly.start_epoch(0, generator(0))
         counts = floor.Counts.of(sampler)
         terms = floor.terms(assembly, counts)
-        assert set(floor.rates(assembly, counts, sampler)) == {term.rate for term in terms}
+        assert set(floor.rates(assembly, counts, sampler)) == {"stream, cached"} | {term.rate for term in terms}
         assert len({term.what for term in terms}) == len(terms)
         assert all(term.amount > 0 for term in terms)
         return counts, {term.what: term.amount for term in terms}
