@@ -198,7 +198,7 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path, content: bytes,
 
 
 def test_published_settings_are_for_one_data_set_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop, other = (draw(n_users=60, n_items=40, seed=seed).dataset for seed in (1, 2))
+    shop, other = (draw(n_users=60, n_items=40, interactions=8, seed=seed).dataset for seed in (1, 2))
     redrawn = replace(shop, modalities=other.modalities)  # the same interactions, other features
     meant = {
         "bpr": {"interactions": shop.interactions_fingerprint},
