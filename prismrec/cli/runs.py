@@ -152,6 +152,9 @@ def _run(
             f"Interrupted. Go on with: prismrec train --resume {folder}", markup=False, soft_wrap=True
         )
         raise typer.Exit(130) from None
+    from prismrec.report import write_run_report  # draws figures: late
+
+    write_run_report(folder, dataset)
     _conclude(result.summary, folder, quiet)
 
 
@@ -198,7 +201,7 @@ def _conclude(summary: dict[str, Any], folder: Path, quiet: bool) -> None:
         took = f"best epoch {summary['best_epoch']} of {summary['epochs']} ({summary['stopped']}), "
         took += f"{summary['seconds_per_epoch']:.2f} s an epoch"
     _say(console, f"{took}, {summary['seconds_per_evaluation']:.2f} s an evaluation", "")
-    _say(console, f"all figures: {folder / 'result.json'}", "")
+    _say(console, f"look at: {folder / 'report.html'} (every number is in result.json)", "")
     _say(console, f"next: prismrec recommend {folder} --all --top 20 -o recs.parquet", "")
 
 
