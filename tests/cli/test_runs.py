@@ -82,7 +82,7 @@ def test_training_tells_what_it_does_on_stderr_and_what_came_of_it_on_stdout(dat
     test = result(tmp_path / "run")["test"]
     row = next(line.split() for line in said.out.splitlines() if line.split()[:1] == ["ndcg"])
     assert row[-4:] == [f"{test[f'ndcg@{k}']:.4f}" for k in (5, 10, 20, 50)]
-    table = [line for line in said.out.splitlines() if not line.startswith(("all figures", "next", "best"))]
+    table = [line for line in said.out.splitlines() if not line.startswith(("look at", "next", "best"))]
     assert max(map(len, table)) <= 80 and "…" not in "".join(table)
 
 
