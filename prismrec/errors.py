@@ -13,7 +13,7 @@ class PrismError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A suggestion for a misspelt ``name``: `` Did you mean 'x'?`` or the list of what exists."""
     options = sorted(known)
-    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     if close:
         return f"Did you mean {close[0]!r}?"
     return "Known: " + ", ".join(options) + "." if options else "Nothing may be set here."
