@@ -89,7 +89,9 @@ class CLEAR(Plugin):
         basis = self.get_buffer(f"basis_{m}")
         if self.cfg.center:
             values = values - self.get_buffer(f"mean_{m}")
-        return torch.addmm(values, values @ basis, basis.T, alpha=-self.cfg.strength)
+        # I − λUUᵀ first: one product with n rows instead of two thin ones, and half as many for the gradient
+        identity = torch.eye(len(basis), dtype=basis.dtype, device=basis.device)
+        return values @ torch.addmm(identity, basis, basis.T, alpha=-self.cfg.strength)
 
 
 def redundant_directions(values: dict[str, Tensor], present: dict[str, Tensor], cfg: CLEAR.Config) -> dict[str, Tensor]:
