@@ -133,12 +133,12 @@ def table(work: Path) -> str:
         if not results:
             continue
         values = {m: [r[m] for r in results] for m in METRICS}
-        spread = {m: statistics.stdev(v) if len(v) > 1 else 0.0 for m, v in values.items()}
-        cells = [f"{statistics.mean(values[m]):.4f} ± {spread[m]:.4f}" for m in METRICS]
+        spread = {m: f" ± {statistics.stdev(v):.4f}" if len(v) > 1 else "" for m, v in values.items()}
+        cells = [f"{statistics.mean(values[m]):.4f}{spread[m]}" for m in METRICS]
         against = "-"
         if model in PUBLISHED:
             against = f"{statistics.mean(values['recall@20']) / PUBLISHED[model][1] - 1:+.1%}"
-        lines.append(f"| {model} ({len(results)} seeds) | " + " | ".join(cells) + f" | {against} |")
+        lines.append(f"| {model} ({len(results)} seed{'s'[: len(results) > 1]}) | " + " | ".join(cells) + f" | {against} |")
         if model in PUBLISHED:
             lines.append("| published | " + " | ".join(f"{value:.4f}" for value in PUBLISHED[model]) + " | |")
     return "\n".join(lines)
