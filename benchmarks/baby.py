@@ -138,7 +138,9 @@ def table(work: Path) -> str:
         against = "-"
         if model in PUBLISHED:
             against = f"{statistics.mean(values['recall@20']) / PUBLISHED[model][1] - 1:+.1%}"
-        lines.append(f"| {model} ({len(results)} seed{'s'[: len(results) > 1]}) | " + " | ".join(cells) + f" | {against} |")
+        lines.append(
+            f"| {model} ({len(results)} seed{'s'[: len(results) > 1]}) | " + " | ".join(cells) + f" | {against} |"
+        )
         if model in PUBLISHED:
             lines.append("| published | " + " | ".join(f"{value:.4f}" for value in PUBLISHED[model]) + " | |")
     return "\n".join(lines)
