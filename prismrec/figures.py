@@ -181,6 +181,9 @@ def _labels(
             return sum(over) + max(0.0, -a, c - 1.02) + max(0.0, -b, d - 1.0)
 
         best = min(tries, key=hidden)  # the first, hence the nearest, of equals
+        if hidden(best) > 0:  # crowded: look over the whole square, nearest first
+            grid = [(i / 48, j / 48) for i in range(49) for j in range(49)]
+            best = min(sorted(grid, key=lambda at, x=x, y=y: (at[0] - x) ** 2 + (at[1] - y) ** 2), key=hidden)  # type: ignore[misc]
         places.append(best)
         taken.append((best[0] - w, best[1] - h, best[0] + w, best[1] + h))
     return places

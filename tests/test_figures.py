@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prismrec.figures import _labels, bars, curves, scatter, standalone
@@ -57,6 +57,7 @@ def test_small_values_on_a_wide_range_get_a_logarithmic_axis_with_plain_numbers(
     assert "0.01" in ticks
 
 
+@example([(0.0, 0.0625), (0.0, 0.0), (0.25, 0.1875), (0.0, 0.001953125)])
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=9, unique=True))
 def test_labels_of_a_few_points_hide_neither_points_nor_each_other(points: list[tuple[float, float]]) -> None:
     w, h = 4 * 0.018, 0.05
