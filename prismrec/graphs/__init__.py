@@ -1,0 +1,21 @@
+"""Graphs and what flows over them: sparse, built from arrays, pure functions of their arguments.
+
+Nothing of size U×U or I×I is ever dense. A graph lives in a module's buffers (so that it follows ``.to(device)``)
+which are not saved: it is rebuilt from the data.
+"""
+
+from prismrec.graphs.bipartite import Bipartite, Edges, propagate_mean
+from prismrec.graphs.csr import Csr, from_edges
+from prismrec.graphs.items import ItemGraph, knn, knn_matrix, weighted_sum
+
+__all__ = [
+    "Bipartite",
+    "Csr",
+    "Edges",
+    "ItemGraph",
+    "from_edges",
+    "knn",
+    "knn_matrix",
+    "propagate_mean",
+    "weighted_sum",
+]

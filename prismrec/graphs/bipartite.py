@@ -1,0 +1,103 @@
+"""The user–item graph, subsets of its edges, and LightGCN's propagation over it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prismrec.graphs.csr import Csr
+
+
+class Bipartite(nn.Module):
+    """The user–item graph with symmetric normalisation: entry (u, i) is 1/√(d_u d_i), no self-loops.
+
+    Kept as its two halves, ``to_user`` (U, I) and ``to_item`` (I, U), each the other's transpose: the whole matrix of
+    U+I nodes is symmetric, so that a step costs the two halves and the gradient the same two.
+    """
+
+    def __init__(self, to_user: Csr, to_item: Csr) -> None:
+        super().__init__()
+        self.to_user, self.to_item = to_user, to_item
+
+
+class Edges(nn.Module):
+    """The distinct training edges, ``user`` and ``item`` (E,) sorted by user, and the order that sorts them by item.
+
+    Subsets of the edges become graphs without sorting anything again.
+    """
+
+    user: Tensor
+    item: Tensor
+    by_item: Tensor
+
+    def __init__(self, user: Tensor, item: Tensor, n_users: int, n_items: int) -> None:
+        super().__init__()
+        self.n_users, self.n_items = n_users, n_items
+        keys = torch.unique(user.long() * n_items + item.long())
+        self.register_buffer("user", keys // n_items, persistent=False)
+        self.register_buffer("item", keys % n_items, persistent=False)
+        self.register_buffer("by_item", torch.argsort(self.item, stable=True), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def degrees(self, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Number of edges of each user (U,) and item (I,), of all edges or of those that ``keep`` (E,) marks."""
+        user, item = (self.user, self.item) if keep is None else (self.user[keep], self.item[keep])
+        return torch.bincount(user, minlength=self.n_users), torch.bincount(item, minlength=self.n_items)
+
+    def graph(self, keep: Tensor | None = None) -> Bipartite:
+        """The normalised graph of all edges, or of those that ``keep`` (E,) marks, with the *kept* degrees."""
+        d_user, d_item = self.degrees(keep)
+        values = d_user[self.user].clamp(min=1).rsqrt() * d_item[self.item].clamp(min=1).rsqrt()
+        by_user = slice(None) if keep is None else keep
+        by_item = self.by_item if keep is None else self.by_item[keep[self.by_item]]
+        return Bipartite(
+            Csr(F.pad(d_user.cumsum(0), (1, 0)), self.item[by_user], values[by_user], self.n_items),
+            Csr(F.pad(d_item.cumsum(0), (1, 0)), self.user[by_item], values[by_item], self.n_users),
+        )
+
+    def sample(self, share: float, rng: torch.Generator) -> Tensor:
+        """Marks ⌊E·``share``⌋ edges drawn without replacement with probability ∝ 1/√(d_u d_i) → (E,) bool.
+
+        Exponential keys (Efraimidis & Spirakis, 2006) give the distribution of sequential draws at the cost of one pass.
+        """
+        d_user, d_item = self.degrees()
+        chance = d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
+        key = torch.empty_like(chance).exponential_(generator=rng) / chance
+        kept = math.floor(len(self) * share + 1e-6)  # 1 - 0.8 is a little less than 0.2
+        chosen = key.topk(kept, largest=False, sorted=False).indices
+        return torch.zeros(len(self), dtype=torch.bool, device=key.device).index_fill_(0, chosen, True)
+
+
+class _Mean(torch.autograd.Function):
+    """(1/(L+1)) Σ_l Â^l X for X = [users; items]. Â is symmetric, so the gradient is the same map: nothing is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.layers = graph, layers
+        return _mean(graph, layers, user, item)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor, Tensor]:
+        return None, None, *_mean(ctx.graph, ctx.layers, *grads)
+
+
+def _mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    # Horner's scheme: x ← x₀ + Âx, L times, sums all powers with no accumulator of its own
+    u, i = user, item
+    for _ in range(layers):
+        u, i = graph.to_user.times(i).add_(user), graph.to_item.times(u).add_(item)
+    return u.div_(layers + 1), i.div_(layers + 1)
+
+
+def propagate_mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    """LightGCN's propagation: the mean over layers 0..L of Â^l [user; item] → (U, d), (I, d) (He et al., SIGIR 2020)."""
+    if layers == 0:
+        return user, item
+    out: tuple[Tensor, Tensor] = _Mean.apply(graph, layers, user, item)  # type: ignore[no-untyped-call]
+    return out
