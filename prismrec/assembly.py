@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -36,6 +37,11 @@ class Assembly(nn.Module):
     @property
     def n_neg(self) -> int:
         """Negatives a row that the sampler must draw: the most that anybody asks for."""
+        return max([self._read, *(plugin.n_candidates for plugin in self.chain)])
+
+    @property
+    def _read(self) -> int:
+        """Negatives a row that some loss reads, so that their features are needed."""
         return max([self.model.n_neg, *(plugin.n_neg for plugin in self.chain)])
 
     @property
@@ -61,10 +67,11 @@ class Assembly(nn.Module):
 
     def loss(self, batch: Batch) -> Terms:
         """The weighted loss terms of a batch; the objective is their sum."""
+        batch = self._pick(batch)
         self._forget()  # the parameters are about to change
         index = None
         if len(self.model.phi) and not self.model.whole_table:
-            index = ItemIds.of(torch.cat([batch.pos, batch.neg.reshape(-1)]), self.model.n_items)
+            index = ItemIds.of(batch.items, self.model.n_items)
         feats = self.model.project(self.raw, index)
         costs: Terms = {}
         for plugin in self.chain:
@@ -75,6 +82,16 @@ class Assembly(nn.Module):
         for plugin in self.chain:
             terms = plugin.loss(terms, reps, feats, batch)
         return terms
+
+    def _pick(self, batch: Batch) -> Batch:
+        """The batch with the negatives that losses read, and those that plug-ins pick among their candidates."""
+        picks = {}
+        for plugin in self.chain:
+            if plugin.n_candidates:
+                picked = plugin.pick(batch, self.represent)
+                if picked is not None:
+                    picks[plugin.name] = picked
+        return replace(batch.negatives(self._read), picks=picks)
 
     @torch.no_grad()
     def represent(self) -> Reps:

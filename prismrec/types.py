@@ -90,12 +90,19 @@ class Batch:
     """Training rows: ``user`` (B,), ``pos`` (B,), ``neg`` (B, K), ``weight`` (B,) or None; int64 ids, float32 weights.
 
     ``weight`` is the strength of an interaction (view, cart, buy), relative to a mean of one over the training split.
+    ``picks``: name of a plug-in → the negatives (B, k) that it picked among its candidates.
     """
 
     user: Tensor
     pos: Tensor
     neg: Tensor
     weight: Tensor | None = None
+    picks: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def items(self) -> Tensor:
+        """All items of the rows, (B·(1 + K + picks),), with repetitions."""
+        return torch.cat([self.pos, self.neg.reshape(-1), *(picked.reshape(-1) for picked in self.picks.values())])
 
     def negatives(self, k: int) -> Batch:
         """The same rows with the first ``k`` negatives: a model sees its own number, whatever a plug-in asked for."""
@@ -104,7 +111,8 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """The same rows on ``device``."""
         weight = None if self.weight is None else self.weight.to(device)
-        return Batch(self.user.to(device), self.pos.to(device), self.neg.to(device), weight)
+        picks = {name: picked.to(device) for name, picked in self.picks.items()}
+        return Batch(self.user.to(device), self.pos.to(device), self.neg.to(device), weight, picks)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -261,3 +262,41 @@ def test_a_catalogue_without_training_rows_can_be_built_so_that_the_sampler_can_
     nothing = torch.zeros(0, dtype=torch.int64)
     ctx = replace(context(), user=nothing, item=nothing)
     assert all(value.isfinite().all() for value in tables(made(model, ctx).represent()).values())
+
+
+# ------------------------------------------------------------------------------------------------------ picked negatives
+
+
+class Picky(Plugin):
+    """Picks the candidate of highest id and keeps what it is shown."""
+
+    name, paper, Config = "picky", PAPER, Strict
+    n_candidates = 5
+
+    def setup(self, offer: Offer) -> None:
+        self.shown: list[Batch] = []
+        self.read: list[Batch] = []
+
+    def pick(self, batch: Batch, frozen: Callable[[], Reps]) -> Tensor:
+        self.shown.append(batch)
+        reps = frozen()
+        assert reps.item.index is None and not reps.item.values.requires_grad
+        return batch.neg.max(dim=1, keepdim=True).values
+
+    def loss(self, terms: Terms, reps: Reps, feats: Feats, batch: Batch) -> Terms:
+        self.read.append(batch)
+        return {**terms, "picky.rank": reps.score(batch.user, batch.picks["picky"], "image").mean()}
+
+
+def test_a_plugin_picks_among_candidates_before_features_are_projected() -> None:
+    ctx = context()
+    assembly = made(VBPR, ctx, [(Picky, Strict())])
+    rows = batch(ctx, assembly.n_neg)
+    assert rows.neg.shape[1] == 5
+    assembly.loss(rows)
+    picky = assembly.chain[0]
+    assert isinstance(picky, Picky) and picky.shown[0] is rows
+    (read,) = picky.read
+    assert torch.equal(read.neg, rows.neg[:, :1])
+    assert torch.equal(read.picks["picky"], rows.neg.max(dim=1, keepdim=True).values)
+    assert assembly.training

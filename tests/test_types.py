@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +94,8 @@ def test_records_are_frozen() -> None:
 @pytest.mark.parametrize("weights", [False, True])
 def test_a_batch_moves_whole(weights: bool) -> None:
     rows = batch(context(weights=weights))
+    rows = replace(rows, picks={"somebody": rows.neg})
     moved = rows.to(torch.device("meta"))
-    assert all(value is None or value.device.type == "meta" for value in vars(moved).values())
+    tensors = [moved.user, moved.pos, moved.neg, *moved.picks.values(), *([moved.weight] if weights else [])]
+    assert all(isinstance(value, Tensor) and value.device.type == "meta" for value in tensors)
     assert isinstance(moved, Batch) and (moved.weight is not None) == weights

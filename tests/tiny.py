@@ -83,6 +83,13 @@ def batch(ctx: Context, n_neg: int = 1, size: int = 16, seed: int = 0) -> Batch:
     return next(batches(ctx, n_neg, size, seed))
 
 
+def loss(assembly: Assembly, rows: Batch, noise: int = 0) -> Terms:
+    """The loss terms of a batch; what a model or plug-in draws meanwhile comes from the seed ``noise``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(noise)
+        return assembly.loss(rows)
+
+
 def total(terms: Terms) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
@@ -94,9 +101,9 @@ def train(assembly: Assembly, ctx: Context, epochs: int = 2, steps: int = 2, see
         source = batches(ctx, assembly.n_neg, seed=seed)
         for epoch in range(epochs):
             assembly.start_epoch(epoch, generator(seed, epoch, 7))
-            for _ in range(steps):
+            for step in range(steps):
                 optimizer.zero_grad()
-                total(assembly.loss(next(source))).backward()
+                total(loss(assembly, next(source), epoch * steps + step)).backward()
                 optimizer.step()
     return assembly
 

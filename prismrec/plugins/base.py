@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -48,8 +48,13 @@ class Plugin(nn.Module, ABC):
 
     @property
     def n_neg(self) -> int:
-        """Negatives per row that this plug-in asks for."""
+        """Negatives per row that ``loss`` reads."""
         return 1
+
+    @property
+    def n_candidates(self) -> int:
+        """Negatives per row that ``pick`` chooses among; 0: it picks none."""
+        return 0
 
     @abstractmethod
     def setup(self, offer: Offer) -> None:
@@ -61,6 +66,15 @@ class Plugin(nn.Module, ABC):
 
     def start_epoch(self, epoch: int, feats: Feats, rng: torch.Generator) -> None:
         """Before epoch ``epoch`` (from 0): features of all items after the earlier plug-ins, noise off, no gradients."""
+
+    def pick(self, batch: Batch, frozen: Callable[[], Reps]) -> Tensor | None:
+        """Before features are projected: ids (B, k) of negatives that ``loss`` will find in ``batch.picks``, or None.
+
+        ``batch.neg`` holds at least ``n_candidates`` columns. ``frozen()`` gives the representations of everybody as they
+        are now, noise off and without gradients: a projection of all items, so ask rarely. Detach what you keep: a table
+        may be the parameter itself.
+        """
+        return None
 
     def encode(self, feats: Feats, batch: Batch | None) -> tuple[Feats, Terms]:
         """Features → features of the same shapes, and the cost of that. ``batch`` is None outside training."""
