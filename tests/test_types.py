@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import batch, context
+from torch import Tensor
 
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
@@ -94,7 +94,7 @@ def test_records_are_frozen() -> None:
 @pytest.mark.parametrize("weights", [False, True])
 def test_a_batch_moves_whole(weights: bool) -> None:
     rows = batch(context(weights=weights))
-    rows = replace(rows, picks={"somebody": rows.neg})
+    rows = dataclasses.replace(rows, picks={"somebody": rows.neg})
     moved = rows.to(torch.device("meta"))
     tensors = [moved.user, moved.pos, moved.neg, *moved.picks.values(), *([moved.weight] if weights else [])]
     assert all(isinstance(value, Tensor) and value.device.type == "meta" for value in tensors)
