@@ -13,6 +13,7 @@ direction in ``rank="spectrum"`` (eq. 13) is a share of Σσ², so that it means
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -100,15 +101,26 @@ def redundant_directions(values: dict[str, Tensor], present: dict[str, Tensor], 
     ``values``: modality → (I, d_m). Where a rule picks k, unused columns are zero, so that shapes stay.
     """
     bases = {}
-    for m, mine in values.items():
-        blocks = [_cross_covariance(mine, other, present[m] & present[o]) for o, other in values.items() if o != m]
-        u, s, _ = torch.linalg.svd(torch.cat(blocks, dim=1), full_matrices=False)
-        columns = cfg.rank if isinstance(cfg.rank, int) else mine.shape[1]
+    for m, (u, s) in spectra(values, present).items():
+        columns = cfg.rank if isinstance(cfg.rank, int) else len(u)
         keep = min(_rank(s, cfg), int((s > 1e-6 * s[0]).sum()))
-        basis = mine.new_zeros(mine.shape[1], columns)
+        basis = u.new_zeros(len(u), columns)
         basis[:, :keep] = u[:, :keep]
         bases[m] = basis
     return bases
+
+
+def spectra(values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Modality → left singular vectors (d_m, r) and singular values (r,) of its cross-covariances with all others side by side.
+
+    ``values``: modality → (I, d_m); ``present``: modality → (I,) bool. For two modalities both have the same values.
+    """
+    found = {}
+    for m, mine in values.items():
+        blocks = [_cross_covariance(mine, other, present[m] & present[o]) for o, other in values.items() if o != m]
+        u, s, _ = torch.linalg.svd(torch.cat(blocks, dim=1), full_matrices=False)
+        found[m] = u, s
+    return found
 
 
 def _cross_covariance(a: Tensor, b: Tensor, both: Tensor) -> Tensor:
@@ -127,9 +139,18 @@ def _rank(s: Tensor, cfg: CLEAR.Config) -> int:
     """k: as given; the least k that holds ``share`` of Σσ²; or the k that minimises Σ_{i>k} σ² + penalty·k·Σσ² (eq. 13)."""
     if isinstance(cfg.rank, int):
         return cfg.rank
+    return energy_rank(s, cfg.share) if cfg.rank == "energy" else spectrum_rank(s, cfg.penalty)
+
+
+def energy_rank(s: Tensor, share: float) -> int:
+    """The least k whose σ² hold ``share`` in (0, 1] of Σσ²; ``s`` (r,) falls."""
     energy = s.square()
-    if cfg.rank == "energy":
-        return int((energy.cumsum(0) < cfg.share * energy.sum()).sum()) + 1
+    return min(int((energy.cumsum(0) < share * energy.sum()).sum()) + 1, len(s))
+
+
+def spectrum_rank(s: Tensor, penalty: float) -> int:
+    """k* = argmin_k Σ_{i>k} σ_i² + penalty · k · Σσ² (the paper's eq. 13, its price taken relative to Σσ²); ``s`` (r,)."""
+    energy = s.square()
     tail = energy.sum() - torch.cat([energy.new_zeros(1), energy.cumsum(0)])
-    price = cfg.penalty * energy.sum() * torch.arange(len(tail), device=s.device)
+    price = penalty * energy.sum() * torch.arange(len(tail), device=s.device)
     return int((tail + price).argmin())
