@@ -37,10 +37,11 @@ PALETTE = """:root {
 }"""
 """Colours and font of pages and figures, by day and by night."""
 
-_INK, _MUTED, _LINE, _PAPER = "#0101f1", "#0202f2", "#0303f3", "#0404f4"
-_SERIES = tuple(f"#05{k:02x}f5" for k in range(8))
-_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _PAPER: "--paper"} | {
-    colour: f"--c{k}" for k, colour in enumerate(_SERIES)
+INK, MUTED, LINE, PAPER = "#0101f1", "#0202f2", "#0303f3", "#0404f4"
+SERIES = tuple(f"#05{k:02x}f5" for k in range(8))
+"""Placeholders of the page's colours: what a figure is drawn in. Shades of them come by ``alpha``."""
+_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"} | {
+    colour: f"--c{k}" for k, colour in enumerate(SERIES)
 }
 _DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
 _WIDTH = 4.7  # inches: on a telephone the letters shrink by a fifth, not by half
@@ -59,9 +60,9 @@ def curves(
     ``ticks``: names of x = 0, 1, …, where x is no number. ``order``: names in the order of colours, where several
     figures of one page show some of them each.
     """
-    with _figure(3.1) as (figure, axes):
+    with canvas(3.1) as (figure, axes):
         for name, (xs, ys) in lines.items():
-            colour, dash = _style((order or list(lines)).index(name))
+            colour, dash = style((order or list(lines)).index(name))
             axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=1.6, label=name)
             at = (best or {}).get(name)
             if at is not None and at in list(xs):
@@ -76,12 +77,10 @@ def curves(
             _whole_numbers(axes, [v for xs, _ in lines.values() for v in xs])
         else:
             axes.set_xticks(range(len(ticks)), ticks)
-        axes.grid(axis="y", color=_LINE, linewidth=0.7)
+        axes.grid(axis="y", color=LINE, linewidth=0.7)
         if len(lines) > 1:
-            figure.legend(
-                loc="outside lower left", ncols=min(3, len(lines)), frameon=False, fontsize=9, labelcolor=_INK
-            )
-        return _svg(figure, f"{y} by {x}: " + ", ".join(lines))
+            figure.legend(loc="outside lower left", ncols=min(3, len(lines)), frameon=False, fontsize=9, labelcolor=INK)
+        return as_svg(figure, f"{y} by {x}: " + ", ".join(lines))
 
 
 def bars(
@@ -93,35 +92,35 @@ def bars(
     mark: tuple[str, float] | None = None,
 ) -> str:
     """A bar for each name, first on top, with its interval; ``mark``: a line across all of them, with its name."""
-    with _figure(0.75 + 0.29 * len(names)) as (figure, axes):
+    with canvas(0.75 + 0.29 * len(names)) as (figure, axes):
         places = list(range(len(names)))[::-1]
-        axes.barh(places, values, height=0.66, color=_SERIES[0])
+        axes.barh(places, values, height=0.66, color=SERIES[0])
         error = [[v - a for v, a in zip(values, low, strict=True)], [b - v for v, b in zip(values, high, strict=True)]]
-        axes.errorbar(values, places, xerr=error, fmt="none", color=_INK, elinewidth=1.1, capsize=2.5)
+        axes.errorbar(values, places, xerr=error, fmt="none", color=INK, elinewidth=1.1, capsize=2.5)
         top = max([*high, mark[1] if mark else 0.0, 1e-9])
         for place, value, end in zip(places, values, high, strict=True):
-            axes.text(end + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=9, color=_INK)
+            axes.text(end + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=9, color=INK)
         if mark is not None:
-            axes.axvline(mark[1], color=_SERIES[1], linewidth=1.6, linestyle=(0, (4, 2)))
+            axes.axvline(mark[1], color=SERIES[1], linewidth=1.6, linestyle=(0, (4, 2)))
             axes.text(
-                mark[1] - 0.012 * top, places[-1] - 0.1, mark[0], ha="right", va="center", fontsize=9, color=_SERIES[1]
+                mark[1] - 0.012 * top, places[-1] - 0.1, mark[0], ha="right", va="center", fontsize=9, color=SERIES[1]
             )
         axes.set_xlim(0, top * (1.04 if mark and mark[1] == top else 1.2))
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_yticks(places, names)
-        axes.tick_params(axis="y", labelcolor=_INK, length=0)
+        axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set_xlabel(x)
-        axes.grid(axis="x", color=_LINE, linewidth=0.7)
+        axes.grid(axis="x", color=LINE, linewidth=0.7)
         axes.spines["bottom"].set_visible(False)
-        return _svg(figure, f"{x}: " + ", ".join(f"{n} {v:.4f}" for n, v in zip(names, values, strict=True)))
+        return as_svg(figure, f"{x}: " + ", ".join(f"{n} {v:.4f}" for n, v in zip(names, values, strict=True)))
 
 
 def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: str, y: str) -> str:
     """A labelled point for each name, x on a logarithmic axis; labels give way to each other."""
-    with _figure(3.6) as (figure, axes):
+    with canvas(3.6) as (figure, axes):
         axes.set_xscale("log")
         _plain(axes.xaxis)
-        axes.scatter(xs, ys, s=34, color=_SERIES[0], zorder=3)
+        axes.scatter(xs, ys, s=34, color=SERIES[0], zorder=3)
         span = (max(ys) - min(ys)) or abs(max(ys)) or 1.0
         axes.set_ylim(min(ys) - 0.1 * span, max(ys) + 0.12 * span)
         axes.set_xlim(min(xs) / 1.6, max(xs) * 1.6)
@@ -139,13 +138,13 @@ def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: s
                 ha="center",
                 va="center",
                 fontsize=9,
-                color=_INK,
-                arrowprops={"arrowstyle": "-", "color": _MUTED, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3},
+                color=INK,
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3},
             )
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.grid(color=_LINE, linewidth=0.7)
-        return _svg(figure, f"{y} against {x}: " + ", ".join(names))
+        axes.grid(color=LINE, linewidth=0.7)
+        return as_svg(figure, f"{y} against {x}: " + ", ".join(names))
 
 
 def standalone(svg: str) -> str:
@@ -189,8 +188,9 @@ def _labels(
     return places
 
 
-def _style(position: int) -> tuple[str, Any]:
-    return _SERIES[position % len(_SERIES)], _DASHES[position // len(_SERIES) % len(_DASHES)]
+def style(position: int) -> tuple[str, Any]:
+    """Colour and dashes of the series at a position (from 0): eight colours, then again with other dashes."""
+    return SERIES[position % len(SERIES)], _DASHES[position // len(SERIES) % len(_DASHES)]
 
 
 def _plain(axis: Axis) -> None:
@@ -211,21 +211,21 @@ def _whole_numbers(axes: Axes, xs: Sequence[float]) -> None:
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
+def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure of its own, without pyplot: nothing global is touched or left behind."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style: Any = {
+    settings: Any = {
         "svg.fonttype": "none",
         "text.parse_math": False,
         "font.family": "DejaVu Sans",
         "font.size": 10,
-        "axes.edgecolor": _LINE,
-        "axes.labelcolor": _MUTED,
-        "xtick.color": _MUTED,
-        "ytick.color": _MUTED,
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": MUTED,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
         "xtick.labelsize": 9,
         "ytick.labelsize": 9,
         "axes.spines.top": False,
@@ -233,7 +233,7 @@ def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
         "axes.spines.left": False,
         "axes.axisbelow": True,
     }
-    with mpl.rc_context(style):
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
@@ -241,7 +241,7 @@ def _figure(height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, axes
 
 
-def _svg(figure: Figure, label: str) -> str:
+def as_svg(figure: Figure, label: str) -> str:
     """SVG of a figure with ids of its own, CSS variables for colours, the page's font, and a label for readers."""
     import matplotlib as mpl
 

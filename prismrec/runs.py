@@ -11,10 +11,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
+from prismrec.assembly import Assembly, build
+from prismrec.checkpoint import Checkpoints, load_module
 from prismrec.compare import Values, bootstrap_means, interval
+from prismrec.data.dataset import Dataset
 from prismrec.evaluate import Evaluation
-from prismrec.experiment import saved_reps, saved_result
+from prismrec.experiment import check_same_data, context, saved_config, saved_reps, saved_result
 from prismrec.io import read_json
 from prismrec.types import Reps
 
@@ -109,3 +113,22 @@ class Run:
     def reps(self) -> Reps:
         """Final representations."""
         return saved_reps(self.folder)
+
+
+def restore(folder: str | Path, dataset: Dataset, device: torch.device | str = "cpu") -> Assembly:
+    """The model of a finished run with its plug-ins, as of its best epoch, in evaluation mode.
+
+    ``dataset`` is the one that it was trained on; its test rows are not read. What is computed from the training rows alone
+    is computed again.
+    """
+    folder = Path(folder)
+    saved_result(folder)
+    cfg, known = saved_config(folder)
+    check_same_data(folder, known, dataset)
+    place = torch.device(device)
+    assembly = build(cfg.model, cfg.model_cfg, cfg.plugins, context(dataset.development(), place), cfg.run.seed)
+    checkpoints = Checkpoints(folder / "checkpoint")
+    if checkpoints.exists():  # nothing was saved where there was nothing to train
+        best = checkpoints.load()[2]
+        load_module(assembly, {name: value.to(place) for name, value in best.items()})
+    return assembly.eval()
