@@ -5,17 +5,21 @@ which are not saved: it is rebuilt from the data.
 """
 
 from prismrec.graphs.bipartite import Bipartite, Edges, propagate_mean
-from prismrec.graphs.csr import Csr, from_edges
+from prismrec.graphs.csr import Csr, Frozen, from_edges
 from prismrec.graphs.items import ItemGraph, knn, knn_matrix, weighted_sum
+from prismrec.graphs.users import co_interactions, user_graph
 
 __all__ = [
     "Bipartite",
     "Csr",
     "Edges",
+    "Frozen",
     "ItemGraph",
+    "co_interactions",
     "from_edges",
     "knn",
     "knn_matrix",
     "propagate_mean",
+    "user_graph",
     "weighted_sum",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,3 +63,33 @@ def from_edges(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: 
 def indptr(row: Tensor, rows: int) -> Tensor:
     """Where each row starts: ``row`` (nnz,) → (rows + 1,)."""
     return F.pad(torch.bincount(row, minlength=rows).cumsum(0), (1, 0))
+
+
+class Frozen(nn.Module):
+    """A sparse matrix M (rows × columns) that does not learn, with its transpose at hand for gradients."""
+
+    def __init__(self, matrix: Csr, transposed: Csr | None = None) -> None:
+        super().__init__()
+        self.matrix = matrix
+        self.transposed = matrix.transpose() if transposed is None else transposed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """M x, (columns, d) → (rows, d)."""
+        return product(self.matrix, self.transposed, x)
+
+
+def product(matrix: Csr, transposed: Csr, x: Tensor) -> Tensor:
+    """``matrix`` times ``x`` (columns, d) → (rows, d), whose gradient is ``transposed`` times that of the product."""
+    out: Tensor = _Product.apply(matrix, transposed, x)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: Csr, transposed: Csr, x: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix.times(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, ctx.transposed.times(grads[0].contiguous())

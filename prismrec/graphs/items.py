@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from prismrec import topk
-from prismrec.graphs.csr import Csr, from_edges, indptr
+from prismrec.graphs.csr import Csr, from_edges, indptr, product
 
 
 class ItemGraph(nn.Module):
@@ -21,19 +19,8 @@ class ItemGraph(nn.Module):
     def forward(self, x: Tensor, layers: int = 1) -> Tensor:
         """S^layers x, (I, d) → (I, d)."""
         for _ in range(layers):
-            x = _Product.apply(self, x)  # type: ignore[no-untyped-call]
+            x = product(self.matrix, self.transposed, x)
         return x
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, graph: ItemGraph, x: Tensor) -> Tensor:
-        ctx.graph = graph
-        return graph.matrix.times(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.graph.transposed.times(grads[0].contiguous())
 
 
 def knn(values: Tensor, present: Tensor, k: int, memory: int = 128 << 20) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from prismrec import graphs
+
+QUICK = settings(deadline=None, max_examples=40)
+
+
+def log(seed: int, users: int = 30, items: int = 12, rows: int = 90) -> tuple[Tensor, Tensor]:
+    """Rows with repetitions and popular items; the last user took nothing."""
+    rng = torch.Generator().manual_seed(seed)
+    item = (torch.rand(rows, generator=rng) ** 2 * items).long()
+    return torch.randint(users - 1, (rows,), generator=rng), item
+
+
+def naive(user: Tensor, item: Tensor, users: int, k: int) -> list[list[tuple[int, int]]]:
+    """One pair of users after the other."""
+    taken = [{int(i) for u, i in zip(user, item, strict=True) if u == v} for v in range(users)]
+    out = []
+    for u in range(users):
+        common = {v: len(taken[u] & taken[v]) for v in range(users) if v != u}
+        best = sorted((v for v in common if common[v]), key=lambda v: (-common[v], v))[:k]
+        out.append([(v, common[v]) for v in best] + [(-1, 0)] * (k - len(best)))
+    return out
+
+
+@QUICK
+@given(st.integers(0, 2**31), st.integers(1, 40), st.sampled_from([1, 1500, 1 << 20]))
+def test_neighbours_are_those_of_a_naive_loop_whatever_the_blocks(seed: int, k: int, memory: int) -> None:
+    user, item = log(seed)
+    ids, counts = graphs.co_interactions(user, item, 30, 12, k, memory)
+    assert ids.dtype == torch.int64 and counts.dtype == torch.float32
+    found = [list(zip(*row, strict=True)) for row in zip(ids.tolist(), counts.tolist(), strict=True)]
+    assert found == naive(user, item, 30, k)
+
+
+def test_dualgnn_fact_1_counts_are_symmetric_without_diagonal_and_at_most_the_smaller_degree() -> None:
+    user, item = log(1)
+    ids, counts = graphs.co_interactions(user, item, 30, 12, 30)
+    c = torch.zeros(30, 30)
+    row, slot = (ids >= 0).nonzero(as_tuple=True)
+    c[row, ids[row, slot]] = counts[row, slot]
+    r = torch.zeros(30, 12)
+    r[user, item] = 1
+    assert torch.equal(c, c.T) and not c.diagonal().any()
+    assert (c <= torch.minimum(r.sum(1)[:, None], r.sum(1))).all()
+    assert torch.equal(c, (r @ r.T).fill_diagonal_(0))
+
+
+def test_the_order_of_the_rows_and_repetitions_do_not_matter() -> None:
+    user, item = log(2)
+    first = graphs.co_interactions(user, item, 30, 12, 5)
+    again = graphs.co_interactions(user.repeat(2).flip(0), item.repeat(2).flip(0), 30, 12, 5)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_nobody_shares_anything() -> None:
+    ids, counts = graphs.co_interactions(torch.arange(3), torch.arange(3), 4, 3, 2)
+    assert ids.eq(-1).all() and not counts.any() and ids.shape == counts.shape == (4, 2)
+    assert not graphs.user_graph(ids, counts).dense().any()
+    nobody = torch.zeros(0, dtype=torch.int64)
+    assert graphs.co_interactions(nobody, nobody, 4, 3, 2)[0].eq(-1).all()
+
+
+@QUICK
+@given(st.integers(0, 2**31))
+def test_graphs_have_the_weights_of_their_definitions(seed: int) -> None:
+    ids, counts = graphs.co_interactions(*log(seed), 30, 12, 6)
+    c = torch.zeros(30, 30, dtype=torch.float64)
+    row, slot = (ids >= 0).nonzero(as_tuple=True)
+    c[row, ids[row, slot]] = counts[row, slot].double()
+    kept = (c > 0).double()
+    total = c.sum(1)
+    expected = {
+        "softmax": torch.nan_to_num((c.exp() * kept) / (c.exp() * kept).sum(1, keepdim=True)),
+        "uniform": kept / kept.sum(1, keepdim=True).clamp(min=1),
+        "symmetric": c / (total[:, None] * total).clamp(min=1).sqrt(),
+    }
+    for weights, matrix in expected.items():
+        assert torch.allclose(graphs.user_graph(ids, counts, weights).dense().double(), matrix, atol=1e-6)
+
+
+def test_a_neighbour_that_stands_there_twice_counts_twice() -> None:
+    ids, counts = (
+        torch.tensor([[1, 2, 1], [0, -1, -1], [-1, -1, -1]]),
+        torch.tensor([[3.0, 1, 3], [2, 0, 0], [0, 0, 0]]),
+    )
+    matrix = graphs.user_graph(ids, counts).dense()
+    share = torch.tensor([3.0, 1, 3]).softmax(0)
+    assert torch.allclose(matrix, torch.tensor([[0, share[0] + share[2], share[1]], [1, 0, 0], [0, 0, 0]]))
+
+
+def test_large_counts_do_not_overflow() -> None:
+    matrix = graphs.user_graph(
+        torch.tensor([[1, 2], [0, -1], [0, -1]]), torch.tensor([[900.0, 899], [900, 0], [899, 0]])
+    )
+    assert torch.allclose(matrix.dense()[0], torch.tensor([0, 0.7310586, 0.2689414]))
+
+
+def test_a_frozen_matrix_has_the_gradient_of_its_transpose() -> None:
+    matrix = graphs.user_graph(*graphs.co_interactions(*log(3), 30, 12, 4))
+    frozen = graphs.Frozen(matrix)
+    x, weight = torch.randn(30, 5, requires_grad=True), torch.randn(30, 5)
+    out = frozen(x)
+    (gradient,) = torch.autograd.grad((out * weight).sum(), x)
+    assert torch.allclose(out, matrix.dense() @ x, atol=1e-6)
+    assert torch.allclose(gradient, matrix.dense().T @ weight, atol=1e-6)
+
+
+def test_baby_takes_a_moment(shared_data: Path) -> None:
+    from prismrec.data.sources import read
+
+    train = read(shared_data / "baby").interactions.part("train")
+    user, item = torch.from_numpy(train.user).long(), torch.from_numpy(train.item).long()
+    ids, counts = graphs.co_interactions(user, item, 19_445, 7_050, 200)
+    order = user.argsort()
+    groups = dict(enumerate(item[order].split(torch.bincount(user, minlength=19_445).tolist())))
+    for u in (0, 777, 19_444):
+        mine = set(groups[u].tolist())
+        common = torch.tensor([len(mine & set(groups[v].tolist())) for v in groups])
+        common[u] = 0
+        best = sorted(common.nonzero().squeeze(1).tolist(), key=lambda v: (-int(common[v]), v))[:200]
+        assert ids[u][ids[u] >= 0].tolist() == best
+        assert counts[u][ids[u] >= 0].tolist() == common[best].tolist()
+
+
+@pytest.mark.cuda
+def test_on_cuda_the_same_comes_back_there() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    user, item = log(4)
+    here, there = (
+        graphs.co_interactions(user, item, 30, 12, 5),
+        graphs.co_interactions(user.cuda(), item.cuda(), 30, 12, 5),
+    )
+    assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
