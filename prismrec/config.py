@@ -18,6 +18,7 @@ from prismrec.evaluate import METRICS, protocol
 from prismrec.metrics import parse
 from prismrec.models import Model, Strict, model_named
 from prismrec.plugins import PLUGINS, Plugin, plugin_named
+from prismrec.recipes import expand, label
 from prismrec.train import TrainConfig
 
 S = TypeVar("S", bound=Strict)
@@ -48,8 +49,8 @@ class RunConfig:
 
     @property
     def label(self) -> str:
-        """``freedom`` or ``freedom+clear``."""
-        return "+".join([self.model.name, *(plugin.name for plugin, _ in self.plugins)])
+        """``freedom``, ``freedom+clear``, or the name of a recipe."""
+        return label(self.model.name, [plugin.name for plugin, _ in self.plugins])
 
     def tree(self) -> Tree:
         """As a tree of plain values, from which ``resolve`` makes the same record."""
@@ -64,6 +65,7 @@ class RunConfig:
 def resolve(tree: Mapping[str, Any]) -> RunConfig:
     """A tree of settings (``model`` with a ``name``, ``plugins``, ``train``, ``run``) → the record, checked."""
     check_sections(tree)
+    tree = expand(tree)
     given = dict(tree.get("model") or {})
     model = model_named(str(given.pop("name", "") or _missing_model()))
     run = section(RunSettings, tree.get("run"), "run")
@@ -207,14 +209,15 @@ def read_yaml(path: Path) -> Tree:
 
 
 def settings_of(tree: Tree) -> Tree:
-    """A file's settings, without what it says of the data it is for and of what was measured with it."""
-    return {key: value for key, value in tree.items() if key not in ("data", "measured")}
+    """A file's settings, without what it says of the data it is for, of plug-ins not used, and of what was measured."""
+    return {key: value for key, value in tree.items() if key not in ("data", "with", "measured")}
 
 
-def published(model: str, dataset: Dataset) -> tuple[str, Tree] | None:
-    """The packaged settings of a model for this data, and their name; None if there are none.
+def published(model: str, plugins: Sequence[str], dataset: Dataset) -> tuple[str, Tree] | None:
+    """The packaged settings of a model or recipe for this data, and their name; None if there are none.
 
-    A file names the ``interactions`` that it is for, by fingerprint; one whose settings hang on the features as well names
+    What a file says ``with`` a plug-in (its settings, and others that suit the pair) counts where that plug-in is used. A
+    file names the ``interactions`` that it is for, by fingerprint; one whose settings hang on the features as well names
     the whole content, as ``fingerprint``.
     """
     folder = resources.files("prismrec") / "configs" / model
@@ -226,7 +229,10 @@ def published(model: str, dataset: Dataset) -> tuple[str, Tree] | None:
         if meant["interactions"] != dataset.interactions_fingerprint:
             continue
         if "fingerprint" not in meant or meant["fingerprint"] == dataset.fingerprint:
-            return f"{model}/{entry.name}", settings_of(tree)
+            out = settings_of(tree)
+            for plugin in plugins:
+                out = merge(out, (tree.get("with") or {}).get(plugin, {}))
+            return f"{model}/{entry.name}", out
     return None
 
 

@@ -36,6 +36,7 @@ from prismrec.io import atomic, leftover, locked, read_json, remove_parts, write
 from prismrec.machine import cpu_threads, environment, memory_kept, peak_memory_mb, pick_device
 from prismrec.models import Context
 from prismrec.nn import Raw
+from prismrec.recipes import expand
 from prismrec.sampling import Sampler
 from prismrec.train import Watcher, fit
 from prismrec.types import Reps, Rows
@@ -74,12 +75,13 @@ def configure(
     check_sections(tree)
     source = str(file) if file is not None else "defaults"
     if file is None and model is not None:
-        found = published(model, dataset)
+        found = published(model, plugins, dataset)
         if found is not None:
             source, tree = found
     if model is not None:
         other = (tree.get("model") or {}).get("name", model) != model
         tree = merge({**tree, "model": {}} if other else tree, {"model": {"name": model}})
+    tree = expand(tree)
     tree = merge(tree, {"plugins": {plugin: (tree.get("plugins") or {}).get(plugin, {}) for plugin in plugins}})
     tree = merge(tree, {"run": {key: value for key, value in run.items() if value is not None}})
     for path, value in (settings or {}).items():

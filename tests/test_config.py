@@ -15,6 +15,7 @@ from prismrec import config
 from prismrec.config import assign, merge, override, parse_yaml, published, read_yaml, resolve
 from prismrec.data.synthetic import draw
 from prismrec.errors import PrismError
+from prismrec.experiment import configure
 from prismrec.models import MODELS
 from prismrec.plugins import PLUGINS
 
@@ -209,8 +210,23 @@ def test_published_settings_are_for_one_data_set_alone(tmp_path: Path, monkeypat
         tree = {"data": data, "model": {"name": model, "dim": 9}, "measured": {"recall@20": 0.5}}
         (tmp_path / "configs" / model / "shop.yaml").write_text(yaml.safe_dump(tree))
     monkeypatch.setattr(config.resources, "files", lambda package: tmp_path)
-    assert published("bpr", shop) == ("bpr/shop.yaml", {"model": {"name": "bpr", "dim": 9}})
-    assert published("bpr", redrawn) == published("bpr", shop)
-    assert published("bpr", other) is None and published("freedom", shop) is None
-    assert published("vbpr", shop) == ("vbpr/shop.yaml", {"model": {"name": "vbpr", "dim": 9}})
-    assert published("vbpr", redrawn) is None
+    assert published("bpr", (), shop) == ("bpr/shop.yaml", {"model": {"name": "bpr", "dim": 9}})
+    assert published("bpr", (), redrawn) == published("bpr", (), shop)
+    assert published("bpr", (), other) is None and published("freedom", (), shop) is None
+    assert published("vbpr", (), shop) == ("vbpr/shop.yaml", {"model": {"name": "vbpr", "dim": 9}})
+    assert published("vbpr", (), redrawn) is None
+
+
+def test_published_settings_say_what_suits_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = draw(n_users=60, n_items=40, interactions=8, seed=1).dataset
+    (tmp_path / "configs" / "vbpr").mkdir(parents=True)
+    with_clear = {"clear": {"model": {"reg": 0.5}, "plugins": {"clear": {"rank": 4}}}}
+    tree = {"data": {"interactions": shop.interactions_fingerprint}, "model": {"name": "vbpr"}, "with": with_clear}
+    (tmp_path / "configs" / "vbpr" / "shop.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setattr(config.resources, "files", lambda package: tmp_path)
+    assert published("vbpr", (), shop) == ("vbpr/shop.yaml", {"model": {"name": "vbpr"}})
+    found = {"model": {"name": "vbpr", "reg": 0.5}, "plugins": {"clear": {"rank": 4}}}
+    assert published("vbpr", ["clear"], shop) == ("vbpr/shop.yaml", found)
+    cfg, source = configure(shop, "vbpr", ["clear"], assignments=["clear.strength=0.5"])
+    assert source == "vbpr/shop.yaml" and cfg.model_cfg.model_dump()["reg"] == 0.5
+    assert [(p.name, c.model_dump()["rank"], c.model_dump()["strength"]) for p, c in cfg.plugins] == [("clear", 4, 0.5)]

@@ -250,7 +250,9 @@ def test_threads_and_random_state_are_given_back() -> None:
 def test_settings_rise_from_defaults_over_files_to_assignments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = {"model": {"name": "freedom", "layers": 4, "prune": 0.5}, "train": {"lr": 0.5}}
     monkeypatch.setattr(
-        experiment, "published", lambda model, data: ("freedom/x.yaml", published) if model == "freedom" else None
+        experiment,
+        "published",
+        lambda model, plugins, data: ("freedom/x.yaml", published) if model == "freedom" else None,
     )
     cfg, source = experiment.configure(DATA, "freedom")
     assert source == "freedom/x.yaml" and (cfg.model_cfg.model_dump()["layers"], cfg.train.lr) == (4, 0.5)

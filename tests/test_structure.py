@@ -23,9 +23,9 @@ from prismrec.plugins import PLUGINS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prismrec"
 ORDER = (
-    "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "losses", "nn", "models", "plugins", "assembly",
-    "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "index", "config", "experiment",
-    "recommender", "compare", "figures", "runs", "panels", "diagnostics", "report", "demo", "cli",
+    "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "losses", "nn", "models", "plugins", "recipes",
+    "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "index", "config",
+    "experiment", "recommender", "compare", "figures", "runs", "panels", "diagnostics", "report", "demo", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -168,7 +168,7 @@ CONFIGS = sorted((PACKAGE / "configs").rglob("*.y*ml"))
 def test_packaged_settings_load_and_say_what_they_are_for(path: Path) -> None:
     found = read_yaml(path)
     cfg = resolve(settings_of(found))
-    assert cfg.model.name == path.parent.name and path.suffix == ".yaml"
+    assert cfg.label == path.parent.name and path.suffix == ".yaml"
     assert re.fullmatch(r"[0-9a-f]{16}", found["data"]["interactions"]) and found["data"]["name"] == path.stem
 
 

@@ -82,8 +82,8 @@ def train(
     """
     from prismrec import experiment
     from prismrec.data.sources import read
-    from prismrec.models import model_named
     from prismrec.plugins import plugin_named
+    from prismrec.recipes import recipe_named
 
     console = Console(stderr=True, quiet=quiet)
     if resume is not None:
@@ -94,7 +94,7 @@ def train(
     if data is None:
         raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
     if model is not None:  # what can be said before the data is read, which may take long
-        model_named(model)
+        recipe_named(model)
     for name in plugin or []:
         plugin_named(name)
     if out is not None and (out / "config.yaml").exists():

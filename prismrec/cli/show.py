@@ -33,11 +33,18 @@ def models(format: FormatOption = ListFormat.TABLE) -> None:
     Example: **prismrec models --format json**
     """
     from prismrec.models import MODELS
+    from prismrec.recipes import RECIPES
 
     rows = [
         {**_entry(model.name, model.paper, model.Config), "modalities": model.needs, "uses_weights": model.uses_weights}
         for model in MODELS
     ]
+    needs = {model.name: model for model in MODELS}
+    for recipe in RECIPES:
+        entry = {**_entry(recipe.name, recipe.paper, None), "modalities": needs[recipe.model].needs}
+        rows.append(
+            {**entry, "uses_weights": needs[recipe.model].uses_weights, "recipe": [recipe.model, *recipe.plugins]}
+        )
     _print("Models", rows, format)
 
 
@@ -65,10 +72,10 @@ def demo(
     run_demo(out, seed=seed, quick=quick)
 
 
-def _entry(name: str, paper: Paper, config: type[Strict]) -> dict[str, Any]:
+def _entry(name: str, paper: Paper, config: type[Strict] | None) -> dict[str, Any]:
     settings = {
         key: {"default": field.get_default(call_default_factory=True), "help": field.description}
-        for key, field in config.model_fields.items()
+        for key, field in (config.model_fields.items() if config is not None else ())
     }
     return {
         "name": name,
@@ -92,6 +99,8 @@ def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
     table.add_column("paper and settings")
     for row in rows:
         settings = " ".join(f"{key}={value['default']}" for key, value in row["settings"].items())
+        if "recipe" in row:
+            settings = f"{row['recipe'][0]} with {' and '.join(row['recipe'][1:])}"
         text = Text(row["title"]).append(f"\n{settings}" if settings else "", style="dim")
         cells = [Text(row["name"], style="bold"), str(row["year"]), row["venue"]]
         if needy:
