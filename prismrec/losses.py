@@ -108,3 +108,21 @@ def _items(items: Rows, batch: Batch) -> tuple[Tensor, Tensor]:
 def _margins(user: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
     """⟨u, j⟩ − ⟨u, i⟩ as ⟨u, j − i⟩: one product in place of two → (K, B)."""
     return ((neg - pos) * user).sum(-1)
+
+
+def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+    """−log of the share that a row's own partner has among all: mean of −log(e^{cos(q_k, p_k)/τ} / Σ_j e^{cos(q_k, p_j)/τ}).
+
+    ``query``, ``key`` (B, d): row k of one belongs to row k of the other; the keys of the other rows are its negatives. One
+    direction: the sum is over keys. log B where all cosines are equal, at most 2/τ more. Van den Oord et al. 2018,
+    arXiv:1807.03748, eq. 4, with the cosine over τ as the logarithm of its f.
+    """
+    logits = unit(query) @ unit(key).T / temperature
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of ``x`` (…, d) at unit length. A row of zeros stays one, and its gradient is not multiplied by 1e12."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    scaled: Tensor = x / norm.masked_fill(norm == 0, 1.0)
+    return scaled

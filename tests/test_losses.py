@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from prismrec.losses import bpr, penalty, ranking
+from prismrec.losses import bpr, info_nce, penalty, ranking, unit
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -82,3 +82,31 @@ def test_without_a_weight_there_is_no_penalty_and_with_another_table_that_one_is
     assert set(ranking(reps, rows, 0.0, "fro_norm")) == {"rank"}
     assert ranking(reps, rows, 1.0, "fro_norm", on=start)["reg"].item() == pytest.approx(3 * math.sqrt(2))
     assert ranking(reps, rows, 1.0, "fro_norm")["reg"].item() == pytest.approx(9 * math.sqrt(2))
+
+
+@QUICK
+@given(st.integers(0, 2**31))
+def test_info_nce_is_the_loss_of_its_definition(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    query, key = (torch.randn(5, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    rows = []
+    for k in range(5):
+        alike = [math.exp(float(F.cosine_similarity(query[k], key[j], dim=0)) / 0.2) for j in range(5)]
+        rows.append(-math.log(alike[k] / sum(alike)))
+    assert info_nce(query, key, 0.2).item() == pytest.approx(sum(rows) / 5, abs=1e-9)
+    assert info_nce(3 * query, key / 7, 0.2).item() == pytest.approx(sum(rows) / 5, abs=1e-9)
+    assert torch.autograd.gradcheck(lambda q, k: info_nce(q, k, 0.5), (query.requires_grad_(), key.requires_grad_()))
+
+
+def test_info_nce_of_one_row_is_nothing_and_sharp_temperatures_do_not_overflow() -> None:
+    x = torch.randn(6, 3)
+    assert info_nce(x[:1], -x[:1], 0.2) == 0
+    assert info_nce(x, -x, 1e-4).isfinite()
+    assert info_nce(torch.ones(8, 3), torch.ones(8, 3), 0.2).item() == pytest.approx(math.log(8), abs=1e-6)
+
+
+def test_a_row_of_zeros_has_no_direction_and_a_gradient_of_ordinary_size() -> None:
+    x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    assert torch.allclose(unit(x), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    unit(x)[:, 0].sum().backward()
+    assert x.grad is not None and x.grad[1].tolist() == [1.0, 0.0]
