@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from prismrec import graphs
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, nearest
 from prismrec.nn import Projections, Raw
 from prismrec.types import Batch, Feats, ItemIds, Reps, Terms
 
@@ -49,6 +49,27 @@ class Context:
     weight: Tensor | None
     raw: Mapping[str, Raw]
     knn: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = graphs.knn
+
+    def item_graph(self, neighbours: int, weights: Mapping[str, float]) -> graphs.ItemGraph:
+        """FREEDOM's frozen graph: Σ_m w_m S_m, with S_m made of the ``neighbours`` nearest items by raw features.
+
+        ``weights`` as given; empty: image 0.1 and text 0.9 where these two are all there is, else equal.
+        """
+        shares = _weights(weights, list(self.raw))
+        parts = [graphs.knn_matrix(self.knn(raw.values, raw.present, neighbours)[0]) for raw in self.raw.values()]
+        return graphs.ItemGraph(graphs.weighted_sum(parts, [shares[m] for m in self.raw]))
+
+
+def _weights(given: Mapping[str, float], modalities: list[str]) -> dict[str, float]:
+    """Graph weight of each modality: as given, else as published for image and text, else equal."""
+    for m in given:
+        if m not in modalities:
+            raise PrismError(f"model.weights names the modality {m!r}, which the data lacks. {nearest(m, modalities)}")
+    if given:
+        return {m: given.get(m, 0.0) for m in modalities}
+    if set(modalities) == {"image", "text"}:
+        return {"image": 0.1, "text": 0.9}
+    return dict.fromkeys(modalities, 1 / len(modalities))
 
 
 class Model(nn.Module, ABC):

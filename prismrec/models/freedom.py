@@ -18,7 +18,6 @@ from pydantic import Field
 from torch import nn
 
 from prismrec import graphs, losses
-from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
@@ -57,9 +56,7 @@ class FREEDOM(Model):
         self.edges = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items)
         self.full = self.edges.graph()
         self.pruned = self.full
-        weights = _weights(cfg.weights, list(ctx.raw))
-        parts = [graphs.knn_matrix(ctx.knn(raw.values, raw.present, cfg.neighbours)[0]) for raw in ctx.raw.values()]
-        self.similar = graphs.ItemGraph(graphs.weighted_sum(parts, [weights[m] for m in ctx.raw]))
+        self.similar = ctx.item_graph(cfg.neighbours, cfg.weights)
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.dim), cfg.train_features)
 
@@ -77,15 +74,3 @@ class FREEDOM(Model):
         modalities = tuple(reps.modal) if self.cfg.reg > 0 else ()
         rank = losses.ranking_by_side(reps, batch, (None, *modalities))
         return {"rank": rank[None]} | {f"freedom.{m}": self.cfg.reg * rank[m] for m in modalities}
-
-
-def _weights(given: dict[str, float], modalities: list[str]) -> dict[str, float]:
-    """Graph weight of each modality: as given, else as published for image and text, else equal."""
-    for m in given:
-        if m not in modalities:
-            raise PrismError(f"model.weights names the modality {m!r}, which the data lacks. {nearest(m, modalities)}")
-    if given:
-        return {m: given.get(m, 0.0) for m in modalities}
-    if set(modalities) == {"image", "text"}:
-        return {"image": 0.1, "text": 0.9}
-    return dict.fromkeys(modalities, 1 / len(modalities))
