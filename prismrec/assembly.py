@@ -128,13 +128,15 @@ def build(
         with torch.no_grad():
             one = torch.zeros(1, dtype=torch.int64, device=device)
             feats = made.project(ctx.raw, None if model.whole_table else ItemIds.of(one, ctx.n_items))
+        sides = made.sides(feats)
         offer = Offer(
             model=model.name,
             n_users=ctx.n_users,
             n_items=ctx.n_items,
             widths={m: rows.width for m, rows in feats.items()},
             present={m: ctx.raw[m].present for m in feats},
-            sides=made.sides(feats),
+            sides={m: widths for m, widths in sides.items() if m is not None},
+            fused=sides[None],
         )
         chain = []
         for plugin, cfg in plugins:

@@ -113,13 +113,14 @@ def test_the_sampler_is_asked_for_the_most_and_the_model_sees_its_own() -> None:
 
 def test_an_offer_says_what_the_model_has() -> None:
     ctx = context(missing=True)
-    for model, user_width in ((VBPR, DIM), (FREEDOM, DIM)):
+    for model, user_width, fused in ((VBPR, DIM, 2 * DIM), (FREEDOM, DIM, DIM)):
         plugin = made(model, ctx, [probe()]).chain[0]
         assert isinstance(plugin, Probe)
         offer = plugin.offer
         assert offer.model == model.name and (offer.n_users, offer.n_items) == (ctx.n_users, ctx.n_items)
         assert offer.widths == {"image": DIM, "text": DIM}
         assert offer.sides == {m: (user_width, DIM) for m in offer.widths}
+        assert offer.fused == (fused, fused)
         assert torch.equal(offer.present["image"], ctx.raw["image"].present)
     lightgcn = made(LightGCN, ctx, [(CLEAR, CLEAR.Config(strength=0.0)), probe()]).chain[1]
     assert isinstance(lightgcn, Probe) and lightgcn.offer.widths == {} == lightgcn.offer.sides

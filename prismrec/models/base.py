@@ -110,11 +110,12 @@ class Model(nn.Module, ABC):
         """φ_m(x_m) of the items of ``index``, or of all. New items are projected by passing their raw rows."""
         return self.phi.project(raw, index)
 
-    def sides(self, feats: Feats) -> dict[str, tuple[int, int]]:
-        """Modality → widths of the user and item side that ``forward`` states in ``Reps.modal``."""
+    def sides(self, feats: Feats) -> dict[str | None, tuple[int, int]]:
+        """Widths of the user and item side that ``forward`` states: None for the fused one, and each of ``Reps.modal``."""
         with torch.no_grad():
-            modal = self(feats).modal
-        return {m: (user.shape[1], rows.width) for m, (user, rows) in modal.items()}
+            reps = self(feats)
+        pairs = {m: reps.sides(m) for m in (None, *reps.modal)}
+        return {m: (user.shape[1], rows.width) for m, (user, rows) in pairs.items()}
 
     def start_epoch(self, rng: torch.Generator) -> None:
         """Redraw whatever changes between epochs, with ``rng``."""

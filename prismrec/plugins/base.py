@@ -19,7 +19,7 @@ class Offer:
     """What a model offers its plug-ins.
 
     ``widths``: modality → width of its projected features; ``present``: modality → which items have it, (I,) bool;
-    ``sides``: modality → widths of the user and item side that the model states for it.
+    ``sides``: modality → widths of the user and item side that the model states for it; ``fused``: those of the fused one.
     """
 
     model: str
@@ -28,6 +28,7 @@ class Offer:
     widths: Mapping[str, int]
     present: Mapping[str, Tensor]
     sides: Mapping[str, tuple[int, int]]
+    fused: tuple[int, int]
 
 
 class Plugin(nn.Module, ABC):
