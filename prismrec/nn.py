@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -160,3 +161,28 @@ class Projections(nn.ModuleDict):
 def xavier_table(rows: int, width: int) -> nn.Parameter:
     """A trainable table (rows, width), Xavier uniform: bound √(6 / (rows + width))."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rows, width)))
+
+
+class Attention(nn.Module):
+    """Several views of the same nodes → their weighted sum, with weights softmax over views of q₂ᵀ tanh(Q₁ x + b).
+
+    One query serves all views. A single view has weight 1 and needs no query: then there are no parameters.
+    """
+
+    def __init__(self, width: int, views: int) -> None:
+        super().__init__()
+        self.query: nn.Module | None = None
+        if views > 1:
+            self.query = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
+
+    def weights(self, views: Sequence[Tensor]) -> Tensor:
+        """Weights of M views (n, d) → (n, M), rows of sum 1."""
+        if self.query is None:
+            return views[0].new_ones(len(views[0]), 1)
+        return torch.cat([self.query(view) for view in views], dim=1).softmax(dim=1)
+
+    def forward(self, views: Sequence[Tensor]) -> Tensor:
+        """Σ_m a_m x_m of M views (n, d) → (n, d)."""
+        weights = self.weights(views).split(1, dim=1)
+        total: Tensor = functools.reduce(torch.add, (a * view for a, view in zip(weights, views, strict=True)))
+        return total

@@ -4,9 +4,9 @@ Nothing of size U×U or I×I is ever dense. A graph lives in a module's buffers 
 which are not saved: it is rebuilt from the data.
 """
 
-from prismrec.graphs.bipartite import Bipartite, Edges, propagate_mean
+from prismrec.graphs.bipartite import Bipartite, Edges, gather_users, propagate_mean
 from prismrec.graphs.csr import Csr, Frozen, from_edges
-from prismrec.graphs.items import ItemGraph, knn, knn_matrix, weighted_sum
+from prismrec.graphs.items import ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.users import co_interactions, user_graph
 
 __all__ = [
@@ -17,9 +17,12 @@ __all__ = [
     "ItemGraph",
     "co_interactions",
     "from_edges",
+    "gather_users",
     "knn",
     "knn_matrix",
+    "normalised",
     "propagate_mean",
+    "similarity_matrix",
     "user_graph",
     "weighted_sum",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prismrec.graphs.csr import Csr
+from prismrec.graphs.csr import Csr, product
 
 
 class Bipartite(nn.Module):
@@ -101,3 +101,8 @@ def propagate_mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) ->
         return user, item
     out: tuple[Tensor, Tensor] = _Mean.apply(graph, layers, user, item)  # type: ignore[no-untyped-call]
     return out
+
+
+def gather_users(graph: Bipartite, item: Tensor) -> Tensor:
+    """What users get of their items' rows: the user half of the graph times ``item`` (I, d) → (U, d), with its gradient."""
+    return product(graph.to_user, graph.to_item, item)

@@ -31,6 +31,11 @@ class Csr(nn.Module):
         """Number of rows."""
         return len(self.indptr) - 1
 
+    def row(self) -> Tensor:
+        """Row of each entry, (nnz,) int64."""
+        counts = self.indptr[1:] - self.indptr[:-1]
+        return torch.repeat_interleave(torch.arange(self.rows, device=counts.device), counts)
+
     def times(self, x: Tensor) -> Tensor:
         """This matrix times ``x`` (columns, d) → (rows, d), without gradient bookkeeping, in the precision of ``values``."""
         x = x.to(self.values.dtype)  # autocast may have made it narrower; sums over neighbours stay exact
@@ -45,9 +50,7 @@ class Csr(nn.Module):
 
     def transpose(self) -> Csr:
         """The transposed matrix."""
-        counts = self.indptr[1:] - self.indptr[:-1]
-        row = torch.repeat_interleave(torch.arange(self.rows, device=counts.device), counts)
-        return from_edges(self.indices.long(), row, self.values, self.columns, self.rows)
+        return from_edges(self.indices.long(), self.row(), self.values, self.columns, self.rows)
 
     def dense(self) -> Tensor:
         """(rows, columns), for tests on small graphs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -31,30 +33,58 @@ def knn(values: Tensor, present: Tensor, k: int, memory: int = 128 << 20) -> tup
     Works in blocks of rows whose scores take at most ``memory`` bytes (or one row's); the features are neither copied nor
     changed.
     """
-    n = len(values)
+    cosines = Cosines(values, present)
+
+    def fill(start: int, stop: int, block: Tensor) -> None:
+        cosines.rows(start, stop, block)
+        block.masked_fill_(~cosines.usable, -torch.inf)
+
+    ids, cosine = nearest(fill, len(values), k, values.device, memory)
+    ok = cosine.isfinite() & cosines.usable[:, None]
+    return torch.where(ok, ids, -1), torch.where(ok, cosine.clamp(max=1.0), 0.0)
+
+
+class Cosines:
+    """Cosines of all items' features, block by block; 0 with an item that lacks the modality or whose row is zero."""
+
+    def __init__(self, values: Tensor, present: Tensor) -> None:
+        """``values`` (I, r) of any float type, ``present`` (I,) bool."""
+        norm = torch.cat([torch.linalg.vector_norm(part.float(), dim=1) for part in values.split(16384)])
+        self.values, self.usable = values, present & (norm > 0)
+        self.scale = torch.where(self.usable, norm.clamp(min=torch.finfo(norm.dtype).tiny).reciprocal(), 0.0)
+
+    def rows(self, start: int, stop: int, out: Tensor) -> None:
+        """Writes the cosines of items ``start`` to ``stop`` with all items into ``out`` (stop - start, I)."""
+        query = self.values[start:stop].float() * self.scale[start:stop, None]
+        n = len(self.values)
+        for first in range(0, n, 65536):  # column blocks, so that half-precision features are widened piece by piece
+            last = min(first + 65536, n)
+            torch.mm(query, self.values[first:last].float().T, out=out[:, first:last])
+        out.mul_(self.scale)
+
+
+def nearest(
+    fill: Callable[[int, int, Tensor], None], n: int, k: int, device: torch.device, memory: int = 128 << 20
+) -> tuple[Tensor, Tensor]:
+    """The k most similar of n items for each of them, each its own first one → ids and similarities (n, min(k, n)).
+
+    ``fill(start, stop, block)`` writes the similarities, at most 1, of items ``start`` to ``stop`` with all into ``block``
+    (stop - start, n). An item's own comes back as 2. Ties go to the lower id.
+    """
     k = min(k, n)
     levels, width = topk.layout(n, k)
-    norm = torch.cat([torch.linalg.vector_norm(part.float(), dim=1) for part in values.split(16384)])
-    usable = present & (norm > 0)
-    scale = torch.where(usable, norm.clamp(min=torch.finfo(norm.dtype).tiny).reciprocal(), 0.0)
-    ids = torch.full((n, k), -1, dtype=torch.int64, device=values.device)
-    cosine = torch.zeros((n, k), device=values.device)
+    ids = torch.empty((n, k), dtype=torch.int64, device=device)
+    similarity = torch.empty((n, k), device=device)
     rows = max(1, min(n, memory // (4 * width)))
-    scores = torch.full((rows, width), -torch.inf, device=values.device)
+    scores = torch.full((rows, width), -torch.inf, device=device)
     for start in range(0, n, rows):
         stop = min(start + rows, n)
         block = scores[: stop - start, :n]
-        query = values[start:stop].float() * scale[start:stop, None]
-        for first in range(0, n, 65536):  # column blocks, so that half-precision features are widened piece by piece
-            last = min(first + 65536, n)
-            torch.mm(query, values[first:last].float().T, out=block[:, first:last])
-        block.mul_(scale).masked_fill_(~usable, -torch.inf)
+        fill(start, stop, block)
         block.diagonal(start).fill_(2.0)
         best, found = topk.best(scores[: stop - start], n, k, levels)
-        ok = best.isfinite() & usable[start:stop, None]
-        ids[start:stop] = torch.where(ok, found, -1)
-        cosine[start:stop] = torch.where(ok, best.clamp(max=1.0), 0.0)
-    return ids, cosine
+        ids[start:stop], similarity[start:stop] = found, best
+    return ids, similarity
 
 
 def knn_matrix(ids: Tensor) -> Csr:
@@ -70,6 +100,33 @@ def knn_matrix(ids: Tensor) -> Csr:
     return from_edges(row, column, (degree[row] * degree[column]).rsqrt(), n, n)
 
 
+def similarity_matrix(ids: Tensor, cosine: Tensor) -> Csr:
+    """Neighbour lists (I, k), -1 for none, and their cosines (I, k) → ``normalised`` graph whose weights are the cosines.
+
+    An item without neighbours has itself, with weight 1: what flows over this graph is its own, not nothing. This is the
+    item graph of MGCN.
+    """
+    n, _ = ids.shape
+    row, slot = (ids >= 0).nonzero(as_tuple=True)
+    alone = (ids < 0).all(1).nonzero().squeeze(1)
+    values = torch.cat([cosine[row, slot], cosine.new_ones(len(alone))])
+    return normalised(from_edges(torch.cat([row, alone]), torch.cat([ids[row, slot], alone]), values, n, n))
+
+
+def normalised(graph: Csr) -> Csr:
+    """A directed graph (n, n) with entries w_ij/√(r_i r_j), r the sums of rows.
+
+    Weights that are not positive count as none, so that no root is taken of a negative sum; an edge to a node that has no
+    edge of its own (r_j = 0) falls away.
+    """
+    row, column, weight = graph.row(), graph.indices.long(), graph.values
+    total = torch.zeros(graph.rows, dtype=torch.float64, device=weight.device)
+    total.index_add_(0, row, weight.clamp(min=0).double())
+    keep = (weight > 0) & (total[column] > 0)
+    row, column, weight = row[keep], column[keep], weight[keep]
+    return Csr(indptr(row, graph.rows), column, weight * (total[row] * total[column]).rsqrt(), graph.columns)
+
+
 def weighted_sum(graphs: list[Csr], weights: list[float]) -> Csr:
     """Σ_g w_g S_g of square graphs of one size, entries of one place added up.
 
@@ -80,11 +137,9 @@ def weighted_sum(graphs: list[Csr], weights: list[float]) -> Csr:
     held = torch.zeros(n, dtype=torch.float64, device=graphs[0].values.device)
     keys, values = [], []
     for graph, weight in zip(graphs, weights, strict=True):
-        counts = graph.indptr[1:] - graph.indptr[:-1]
-        row = torch.repeat_interleave(torch.arange(n, device=counts.device), counts)
-        keys.append(row * n + graph.indices)
+        keys.append(graph.row() * n + graph.indices)
         values.append(graph.values * weight)
-        held += weight * (counts > 0)
+        held += weight * (graph.indptr[1:] > graph.indptr[:-1])
     place, index = torch.unique(torch.cat(keys), return_inverse=True)
     total = torch.zeros(len(place), device=place.device).index_add_(0, index, torch.cat(values))
     scale = torch.where(held > 0, sum(weights) / held, 1.0).float()  # exactly 1 where no graph lacks the row

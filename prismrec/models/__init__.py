@@ -6,9 +6,10 @@ from prismrec.models.bpr import BPR
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
 from prismrec.models.lightgcn import LightGCN
+from prismrec.models.mgcn import MGCN
 from prismrec.models.vbpr import VBPR
 
-MODELS: tuple[type[Model], ...] = (MostPop, ItemKNN, EASE, BPR, LightGCN, VBPR, FREEDOM)
+MODELS: tuple[type[Model], ...] = (MostPop, ItemKNN, EASE, BPR, LightGCN, VBPR, FREEDOM, MGCN)
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
 
