@@ -127,6 +127,33 @@ def test_propagation_is_the_mean_of_powers_and_so_is_its_gradient(seed: int, lay
     assert torch.allclose(gradient.double(), mean.T @ weight.double(), atol=1e-5)
 
 
+@QUICK
+@given(st.integers(0, 2**31), st.integers(0, 4))
+def test_the_sum_of_layers_is_so_many_times_their_mean_and_so_is_its_gradient(seed: int, layers: int) -> None:
+    graph = random_edges(seed).graph()
+    user, item = torch.randn(7, 3, requires_grad=True), torch.randn(9, 3, requires_grad=True)
+    weight = torch.randn(16, 3)
+    total = torch.cat(graphs.propagate_sum(graph, layers, user, item))
+    mean = torch.cat(graphs.propagate_mean(graph, layers, user, item))
+    assert torch.allclose(total, (layers + 1) * mean, atol=1e-5)
+    a, b = (torch.cat(torch.autograd.grad((out * weight).sum(), (user, item))) for out in (total, mean))
+    assert torch.allclose(a, (layers + 1) * b, atol=1e-5)
+
+
+def test_mmgcn_fact_2_means_over_neighbours_have_rows_of_one_or_nothing_and_gradients_of_their_transposes() -> None:
+    edges = random_edges(5)
+    r = torch.zeros(7, 9)
+    r[edges.user, edges.item] = 1
+    for frozen, binary in zip(edges.means(), (r, r.T), strict=True):
+        m = frozen.matrix.dense()
+        assert torch.allclose(m, binary / binary.sum(1, keepdim=True).clamp(min=1))
+        assert torch.allclose(m.sum(1), (binary.sum(1) > 0).float()) and not m[-1].any()
+        x, weight = torch.randn(m.shape[1], 4, requires_grad=True), torch.randn(len(m), 4)
+        out = frozen(x)
+        (gradient,) = torch.autograd.grad((out * weight).sum(), x)
+        assert torch.allclose(out, m @ x, atol=1e-6) and torch.allclose(gradient, m.T @ weight, atol=1e-6)
+
+
 def test_a_gradient_that_comes_from_users_alone() -> None:
     edges = random_edges(1)
     user, item = torch.randn(7, 3, requires_grad=True), torch.randn(9, 3, requires_grad=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from prismrec import graphs
+from prismrec.data.sources import read
 
 QUICK = settings(deadline=None, max_examples=40)
 
@@ -97,6 +98,28 @@ def test_a_neighbour_that_stands_there_twice_counts_twice() -> None:
     assert torch.allclose(matrix, torch.tensor([[0, share[0] + share[2], share[1]], [1, 0, 0], [0, 0, 0]]))
 
 
+def test_short_lists_are_filled_up_with_copies_of_their_members() -> None:
+    ids, counts = graphs.co_interactions(*log(6, items=40), 30, 40, 12)
+    first, again, other = (graphs.fill_up(ids, counts, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
+    known = ids >= 0
+    assert known.any(1).any() and not known.all(1).all()
+    for filled, filled_counts in (first, other):
+        assert torch.equal(filled[known], ids[known]) and torch.equal((filled >= 0).all(1), known.any(1))
+        for u in known.any(1).nonzero().squeeze(1):
+            count = dict(zip(ids[u].tolist(), counts[u].tolist(), strict=True))
+            assert filled_counts[u].tolist() == [count[v] for v in filled[u].tolist()]
+    assert torch.equal(graphs.fill_up(ids[:, :0], counts[:, :0], torch.Generator())[0], ids[:, :0])
+
+
+def test_a_copy_makes_further_copies_likelier() -> None:
+    ids = torch.tensor([[5, 6] + [-1] * 8]).repeat(4000, 1)
+    filled, _ = graphs.fill_up(ids, ids.float(), torch.Generator().manual_seed(0))
+    fives = (filled == 5).sum(1)
+    # of an urn that starts with one of each, every composition is equally likely
+    assert torch.allclose(torch.bincount(fives, minlength=10)[1:] / 4000, torch.full((9,), 1 / 9), atol=0.02)
+
+
 def test_large_counts_do_not_overflow() -> None:
     matrix = graphs.user_graph(
         torch.tensor([[1, 2], [0, -1], [0, -1]]), torch.tensor([[900.0, 899], [900, 0], [899, 0]])
@@ -115,8 +138,6 @@ def test_a_frozen_matrix_has_the_gradient_of_its_transpose() -> None:
 
 
 def test_baby_takes_a_moment(shared_data: Path) -> None:
-    from prismrec.data.sources import read
-
     train = read(shared_data / "baby").interactions.part("train")
     user, item = torch.from_numpy(train.user).long(), torch.from_numpy(train.item).long()
     ids, counts = graphs.co_interactions(user, item, 19_445, 7_050, 200)

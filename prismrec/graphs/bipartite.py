@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prismrec.graphs.csr import Csr, product
+from prismrec.graphs.csr import Csr, Frozen, product
 
 
 class Bipartite(nn.Module):
@@ -54,9 +54,21 @@ class Edges(nn.Module):
         """The normalised graph of all edges, or of those that ``keep`` (E,) marks, with the *kept* degrees."""
         d_user, d_item = self.degrees(keep)
         values = d_user[self.user].clamp(min=1).rsqrt() * d_item[self.item].clamp(min=1).rsqrt()
+        return Bipartite(*self._halves(values, keep))
+
+    def means(self) -> tuple[Frozen, Frozen]:
+        """D⁻¹A in its two halves: the mean over a user's items, (U, I), and over an item's users, (I, U); 0 without any."""
+        d_user, d_item = self.degrees()
+        over_items, over_items_t = self._halves(1 / d_user[self.user])
+        over_users_t, over_users = self._halves(1 / d_item[self.item])
+        return Frozen(over_items, over_items_t), Frozen(over_users, over_users_t)
+
+    def _halves(self, values: Tensor, keep: Tensor | None = None) -> tuple[Csr, Csr]:
+        """The matrix (U, I) that holds ``values`` (E,) at the edges (that ``keep`` marks), and its transpose."""
+        d_user, d_item = self.degrees(keep)
         by_user = slice(None) if keep is None else keep
         by_item = self.by_item if keep is None else self.by_item[keep[self.by_item]]
-        return Bipartite(
+        return (
             Csr(F.pad(d_user.cumsum(0), (1, 0)), self.item[by_user], values[by_user], self.n_items),
             Csr(F.pad(d_item.cumsum(0), (1, 0)), self.user[by_item], values[by_item], self.n_users),
         )
@@ -74,33 +86,44 @@ class Edges(nn.Module):
         return torch.zeros(len(self), dtype=torch.bool, device=key.device).index_fill_(0, chosen, True)
 
 
-class _Mean(torch.autograd.Function):
-    """(1/(L+1)) Σ_l Â^l X for X = [users; items]. Â is symmetric, so the gradient is the same map: nothing is saved."""
+class _Powers(torch.autograd.Function):
+    """(1/share) Σ_l Â^l X for X = [users; items]. Â is symmetric, so the gradient is the same map: nothing is saved."""
 
     @staticmethod
-    def forward(ctx: Any, graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.graph, ctx.layers = graph, layers
-        return _mean(graph, layers, user, item)
+    def forward(
+        ctx: Any, graph: Bipartite, layers: int, share: int, user: Tensor, item: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.layers, ctx.share = graph, layers, share
+        return _powers(graph, layers, share, user, item)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor, Tensor]:
-        return None, None, *_mean(ctx.graph, ctx.layers, *grads)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, Tensor, Tensor]:
+        return None, None, None, *_powers(ctx.graph, ctx.layers, ctx.share, *grads)
 
 
-def _mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+def _powers(graph: Bipartite, layers: int, share: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
     # Horner's scheme: x ← x₀ + Âx, L times, sums all powers with no accumulator of its own
     u, i = user, item
     for _ in range(layers):
         u, i = graph.to_user.times(i).add_(user), graph.to_item.times(u).add_(item)
-    return u.div_(layers + 1), i.div_(layers + 1)
+    return (u, i) if share == 1 else (u.div_(share), i.div_(share))
+
+
+def _propagate(graph: Bipartite, layers: int, share: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    if layers == 0:
+        return user, item
+    out: tuple[Tensor, Tensor] = _Powers.apply(graph, layers, share, user, item)  # type: ignore[no-untyped-call]
+    return out
 
 
 def propagate_mean(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
     """LightGCN's propagation: the mean over layers 0..L of Â^l [user; item] → (U, d), (I, d) (He et al., SIGIR 2020)."""
-    if layers == 0:
-        return user, item
-    out: tuple[Tensor, Tensor] = _Mean.apply(graph, layers, user, item)  # type: ignore[no-untyped-call]
-    return out
+    return _propagate(graph, layers, layers + 1, user, item)
+
+
+def propagate_sum(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    """The same with the sum in place of the mean, as DualGNN and GRCN have it."""
+    return _propagate(graph, layers, 1, user, item)
 
 
 def gather_users(graph: Bipartite, item: Tensor) -> Tensor:

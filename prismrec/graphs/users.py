@@ -74,3 +74,20 @@ def user_graph(ids: Tensor, counts: Tensor, weights: UserWeights = "softmax") ->
         total = counts.sum(1)
         values = count * (total[row] * total[column]).rsqrt()
     return from_edges(row, column, values, len(ids), len(ids))
+
+
+def fill_up(ids: Tensor, counts: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Lists of ``co_interactions`` in which the empty places of a list that has any neighbour hold copies of its own members.
+
+    Each place in turn takes a copy of a random earlier one, copies among them, so that a copy makes further ones likelier:
+    the rule of DualGNN's published code. Empty lists stay empty.
+    """
+    rows, k = ids.shape
+    length = (ids >= 0).sum(1)
+    drawn = torch.rand(rows, k, generator=rng, device=ids.device)
+    source = torch.arange(k, device=ids.device).repeat(rows, 1)
+    for place in range(1, k):
+        earlier = (drawn[:, place] * place).long()
+        copied = source.gather(1, earlier.unsqueeze(1)).squeeze(1)
+        source[:, place] = torch.where(length <= place, copied, place)
+    return ids.gather(1, source), counts.gather(1, source)
