@@ -54,11 +54,12 @@ def curves(
     x: str = "epoch",
     ticks: Sequence[str] | None = None,
     order: Sequence[str] | None = None,
+    multiples: bool = False,
 ) -> str:
     """One curve for each name; a dot where x is ``best[name]``. A logarithmic axis where values span 30-fold.
 
     ``ticks``: names of x = 0, 1, …, where x is no number. ``order``: names in the order of colours, where several
-    figures of one page show some of them each.
+    figures of one page show some of them each. ``multiples``: x is positive and goes on a logarithmic axis.
     """
     with canvas(3.1) as (figure, axes):
         for name, (xs, ys) in lines.items():
@@ -73,7 +74,12 @@ def curves(
             _plain(axes.yaxis)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        if ticks is None:
+        if multiples:
+            axes.set_xscale("log")
+            _plain(axes.xaxis)
+            marks = sorted({v for xs, _ in lines.values() for v in xs})
+            axes.set_xticks(marks, [f"{v:g}" for v in marks])
+        elif ticks is None:
             _whole_numbers(axes, [v for xs, _ in lines.values() for v in xs])
         else:
             axes.set_xticks(range(len(ticks)), ticks)
@@ -113,6 +119,49 @@ def bars(
         axes.grid(axis="x", color=LINE, linewidth=0.7)
         axes.spines["bottom"].set_visible(False)
         return as_svg(figure, f"{x}: " + ", ".join(f"{n} {v:.4f}" for n, v in zip(names, values, strict=True)))
+
+
+def grouped(names: Sequence[str], series: Mapping[str, Sequence[float]], x: str) -> str:
+    """For each name a bar of each series, first on top: the same things counted in several ways."""
+    with canvas(0.95 + 0.21 * len(names) * len(series) + 0.1 * len(names)) as (figure, axes):
+        height = 0.8 / len(series)
+        top = max([v for values in series.values() for v in values] + [1e-9])
+        for number, (title, values) in enumerate(series.items()):
+            places = [len(names) - 1 - row + 0.4 - height * (number + 0.5) for row in range(len(names))]
+            axes.barh(places, values, height=0.92 * height, color=style(number)[0], label=title)
+            for place, value in zip(places, values, strict=True):
+                axes.text(value + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=8, color=INK)
+        axes.set_xlim(0, 1.2 * top)
+        axes.set_ylim(-0.5, len(names) - 0.5)
+        axes.set_yticks(range(len(names))[::-1], names)
+        axes.tick_params(axis="y", labelcolor=INK, length=0)
+        axes.set_xlabel(x)
+        axes.grid(axis="x", color=LINE, linewidth=0.7)
+        axes.spines["bottom"].set_visible(False)
+        figure.legend(loc="outside lower left", ncols=min(3, len(series)), frameon=False, fontsize=9, labelcolor=INK)
+        return as_svg(figure, f"{x}: {', '.join(names)} by {', '.join(series)}")
+
+
+def densities(samples: Mapping[str, Sequence[float]], x: str, order: Sequence[str] | None = None) -> str:
+    """A smoothed histogram of each sample, of area one; ``order`` as of ``curves``."""
+    import numpy as np
+
+    low, high = (float(f([f(values) for values in samples.values()])) for f in (np.min, np.max))
+    edges = np.linspace(low, high if high > low else low + 1e-3, 61)
+    middle = (edges[1:] + edges[:-1]) / 2
+    kernel = np.exp(-0.5 * (np.arange(-4, 5) / 1.5) ** 2)
+    with canvas(2.8) as (figure, axes):
+        for name, values in samples.items():
+            colour, dash = style((order or list(samples)).index(name))
+            counts = np.histogram(values, edges, density=True)[0]
+            smooth = np.convolve(np.pad(counts, 4, mode="reflect"), kernel / kernel.sum(), mode="valid")
+            axes.plot(middle, smooth, color=colour, linestyle=dash, linewidth=1.6, label=name)
+            axes.fill_between(middle, smooth, color=colour, alpha=0.13, linewidth=0)
+        axes.set_ylim(0, None)
+        axes.set_xlabel(x)
+        axes.set_yticks([])
+        figure.legend(loc="outside lower left", ncols=min(3, len(samples)), frameon=False, fontsize=9, labelcolor=INK)
+        return as_svg(figure, f"density of {x}: " + ", ".join(samples))
 
 
 def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: str, y: str) -> str:

@@ -190,6 +190,23 @@ def with_interval(scores: Scores, metric: str) -> dict[str, Any]:
     return {"value": f"{value:.{digits}f}", "interval": text}
 
 
+def rows_of(table: pl.DataFrame, most: int) -> dict[str, Any]:
+    """A table as text: its columns, its first rows, and how many it has."""
+    rows = [[short(cell) for cell in row] for row in table.head(most).iter_rows()]
+    return {"columns": table.columns, "rows": rows, "height": table.height}
+
+
+def short(value: Any) -> str:
+    """A cell as text: four decimals, fewer where the number is large, as a power of ten where it is tiny; empty for None."""
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if abs(value) >= 100:
+        return f"{value:,.1f}"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
 def duration(value: float) -> str:
     """Seconds as text, in the unit that suits them."""
     if value < 0.9995:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run, and one of several runs side by side: no network, light and dark, wide and narrow."""
+"""One self-contained HTML page of a run, of several runs, of a diagnosis: no network, light and dark, wide and narrow."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 from prismrec import __version__, panels
 from prismrec.data.dataset import Dataset
+from prismrec.diagnostics import Diagnosis, Subject
 from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import Evaluation, protocol
 from prismrec.experiment import check_same_data
-from prismrec.figures import PALETTE
-from prismrec.io import write_text
+from prismrec.figures import PALETTE, standalone
+from prismrec.io import atomic, write_text
 from prismrec.runs import Run, Scores
 from prismrec.types import Reps
+
+_ROWS = 60  # of a table that a page shows; its file holds all
 
 SHOWN = ("recall@20", "ndcg@20", "hitrate@20", "coverage@20")
 """Columns of a leaderboard, where the runs have them."""
@@ -93,6 +96,38 @@ def write_leaderboard(
     return _write(Path(out_dir) / "index.html", page)
 
 
+def write_diagnosis(out_dir: str | Path, diagnosis: Diagnosis) -> Path:
+    """Write ``index.html`` into ``out_dir``, and beside it each table (CSV, Parquet) and each figure (SVG) by name."""
+    folder, subject = Path(out_dir), diagnosis.subject
+    for finding in diagnosis.findings:
+        with atomic(folder / f"{finding.name}.csv") as part:
+            finding.table.write_csv(part)
+        with atomic(folder / f"{finding.name}.parquet") as part:
+            finding.table.write_parquet(part)
+        for number, svg in enumerate(finding.figures, 1):
+            write_text(folder / f"{finding.name}-{number}.svg", standalone(svg))
+    page = _render(
+        "diagnosis.html",
+        title=f"{subject.label} on {subject.dataset.name}: diagnosis",
+        label=subject.label,
+        data=subject.dataset.name,
+        what=_how(subject),
+        findings=[
+            {
+                "name": finding.name,
+                "title": finding.title,
+                "says": finding.says,
+                "figures": [{"svg": svg} for svg in finding.figures],
+                "table": panels.rows_of(finding.table, _ROWS),
+            }
+            for finding in diagnosis.findings
+        ],
+        skipped=[list(pair) for pair in diagnosis.skipped],
+        settings=[] if subject.config is None else panels.flat(subject.config.tree()),
+    )
+    return _write(folder / "index.html", page)
+
+
 def leaderboard_rows(
     runs: Sequence[Run],
     labels: Sequence[str],
@@ -161,6 +196,19 @@ def _what(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     return (
         f"Seed {result['seed']}, protocol “{result['protocol']}”, on {device or 'CPU'}; "
         f"data fingerprint {result['data_fingerprint']}.{stopped}"
+    )
+
+
+def _how(subject: Subject) -> str:
+    """What a diagnosis looks at, in a paragraph."""
+    view = subject.view
+    if subject.reps is None:
+        return f"Data alone: nothing was trained. Data fingerprint {subject.dataset.fingerprint}."
+    left_out = " and ".join({"train": "training", "valid": "validation"}[p] for p in subject.rules.masks[view.part])
+    part = {"valid": "the validation part; the test part was not opened", "test": "the TEST part, as was asked for"}
+    return (
+        f"The epoch that validation chose. Hits are those of {part[view.part]}. Lists hold {view.k} items; "
+        f"{f'a user’s {left_out} items are left out' if view.masked else 'nothing is left out of them'}."
     )
 
 

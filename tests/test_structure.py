@@ -187,6 +187,7 @@ OPTIONS: dict[str, set[str]] = {
     "evaluate": {"run", "--scores", "--data", "--part", "--protocol", "--metric", "--format", "-f"},
     "recommend": {"run", "--user", "-u", "--all", "--top", "-k", "--modality", "--include-seen", "--format", "-f",
                   "--output", "-o"},
+    "diagnose": {"run", "--out", "-o", "--only", "--k", "--part", "--no-mask", "--data", "--seed", "--format"},
     "models": {"--format"},
     "plugins": {"--format"},
     "demo": {"--out", "-o", "--seed", "--quick"},

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from prismrec.diagnostics.confusions import confusions
 from prismrec.diagnostics.finding import Finding
+from prismrec.diagnostics.neighbours import neighbours, similarities
 from prismrec.diagnostics.subject import Subject, View
+from prismrec.diagnostics.subsets import subsets
 from prismrec.errors import PrismError, nearest
 
 Measure = Callable[[Subject], Finding]
 
-DIAGNOSTICS: tuple[Measure, ...] = ()
+DIAGNOSTICS: tuple[Measure, ...] = (neighbours, similarities, subsets, confusions)
 """In the order in which a page shows them."""
 
 
@@ -33,20 +36,25 @@ def diagnose(subject: Subject, only: Sequence[str] = ()) -> Diagnosis:
 
     Raises ``PrismError`` for a name that is unknown; a measurement that does not apply is skipped with its reason.
     """
-    known = {measure.__name__: measure for measure in DIAGNOSTICS}
-    for name in only:
-        if name not in known:
-            raise PrismError(f"There is no diagnosis {name!r}. {nearest(name, known)}")
+    check_names(only)
     findings: list[Finding] = []
     skipped: list[tuple[str, str]] = []
-    for name, measure in known.items():
-        if only and name not in only:
+    for measure in DIAGNOSTICS:
+        if only and measure.__name__ not in only:
             continue
         try:
             findings.append(measure(subject))
         except PrismError as reason:
-            skipped.append((name, str(reason)))
+            skipped.append((measure.__name__, str(reason)))
     return Diagnosis(subject, tuple(findings), tuple(skipped))
 
 
-__all__ = ["DIAGNOSTICS", "Diagnosis", "Finding", "Measure", "Subject", "View", "diagnose"]
+def check_names(only: Sequence[str]) -> None:
+    """Refuse a name that no measurement has, with the nearest one."""
+    known = [measure.__name__ for measure in DIAGNOSTICS]
+    for name in only:
+        if name not in known:
+            raise PrismError(f"There is no diagnosis {name!r}. {nearest(name, known)}")
+
+
+__all__ = ["DIAGNOSTICS", "Diagnosis", "Finding", "Measure", "Subject", "View", "check_names", "diagnose"]
