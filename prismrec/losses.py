@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prismrec.types import Batch, Reps, Rows, Terms, take
+from prismrec.types import Batch, Reps, Terms
 
 Penalty = Literal["fro_norm", "l2_sq"]
 
@@ -74,40 +75,35 @@ class _Norm(torch.autograd.Function):
 
 def ranking(reps: Reps, batch: Batch, reg: float, kind: Penalty, on: Reps | None = None) -> Terms:
     """``rank``: BPR on the fused scores of the batch; ``reg``: the size of the rows of ``on`` (default: the rows scored)."""
-    rows = user, pos, neg = _rows(reps, batch)
-    terms = {"rank": bpr_of_margins(_margins(user, pos, neg), batch.weight)}
+    terms = {"rank": bpr_of_margins(margins(reps, batch), batch.weight)}
     if reg > 0:
-        terms["reg"] = reg * penalty(kind, *(rows if on is None else _rows(on, batch)))
+        rows = (on or reps).items(batch)
+        terms["reg"] = reg * penalty(kind, (on or reps).users(batch.user), *rows.split([1, len(rows) - 1]))
     return terms
 
 
 def ranking_by_side(reps: Reps, batch: Batch, sides: Iterable[str | None]) -> dict[str | None, Tensor]:
-    """BPR on the scores of each of ``sides``: the fused one (None) or a modality. A user table that they share is read once."""
-    users: dict[int, Tensor] = {}
-    losses = {}
-    for m in sides:
-        table, items = reps.sides(m)
-        if id(table) not in users:
-            users[id(table)] = take(table, batch.user)
-        losses[m] = bpr_of_margins(_margins(users[id(table)], *_items(items, batch)), batch.weight)
-    return losses
+    """BPR on the scores of each of ``sides``: the fused one (None) or a modality."""
+    return {m: bpr_of_margins(margins(reps, batch, m), batch.weight) for m in sides}
 
 
-def _rows(reps: Reps, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Fused rows of the users (B, d), the positives (1, B, d) and the negatives (K, B, d)."""
-    return take(reps.user, batch.user), *_items(reps.item, batch)
+def margins(reps: Reps, batch: Batch, modality: str | None = None) -> Tensor:
+    """s(u, i⁻) − s(u, i⁺) of the batch on a side → (K, B). Asked for again, it is the same tensor: no second gradient."""
+    users, items = reps.sides(modality)
+    given = (users, items.values, batch.user, batch.pos, batch.neg)
+    return reps.once(
+        "margins", given, lambda: margins_of(reps.users(batch.user, modality), reps.items(batch, modality))
+    )
 
 
-def _items(items: Rows, batch: Batch) -> tuple[Tensor, Tensor]:
-    # gathered together, so that the gradient of the table is made once
-    rows = items.at(torch.cat([batch.pos.unsqueeze(0), batch.neg.T]))
-    pos, neg = rows.split([1, len(rows) - 1])
-    return pos, neg
+def margins_of(user: Tensor, items: Tensor) -> Tensor:
+    """The same from rows: ``user`` (B, d), ``items`` (1 + K, B, d) with the positives first → (K, B).
 
-
-def _margins(user: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
-    """⟨u, j⟩ − ⟨u, i⟩ as ⟨u, j − i⟩: one product in place of two → (K, B)."""
-    return ((neg - pos) * user).sum(-1)
+    ⟨u, j⟩ − ⟨u, i⟩ is taken as ⟨u, j − i⟩: one product in place of two.
+    """
+    pos, neg = items.split([1, len(items) - 1])
+    out: Tensor = ((neg - pos) * user).sum(-1)
+    return out
 
 
 def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
@@ -126,3 +122,40 @@ def unit(x: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     scaled: Tensor = x / norm.masked_fill(norm == 0, 1.0)
     return scaled
+
+
+def kl_normal(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, diag e^log_var) ‖ N(0, I)) = ½ Σ (μ² + σ² − log σ² − 1) of each row, in nats: (n, d), (n, d) → (n,)."""
+    return (mean.square() + log_var.exp() - log_var - 1).sum(-1) / 2
+
+
+def mine(joint: Tensor, product: Tensor) -> Tensor:
+    """The Donsker–Varadhan bound on mutual information, in nats: E_joint[f] − log E_product[e^f] (Belghazi et al., ICML 2018).
+
+    ``joint`` (n,): f of pairs that belong together; ``product`` (k,): f of pairs that do not. With any f it lies below
+    I on average over many pairs; the f that maximises it makes it an estimate. A constant added to f cancels. Without
+    pairs it is 0.
+    """
+    if not len(joint) or not len(product):
+        return joint.sum() + product.sum()
+    return joint.mean() - (product.logsumexp(0) - math.log(len(product)))
+
+
+def reverse(x: Tensor, by: float | Tensor = 1.0) -> Tensor:
+    """``x`` itself; its gradient comes back times −``by`` (Ganin & Lempitsky, ICML 2015).
+
+    What lies before it climbs what lies behind it descends: both sides of a game in one backward pass.
+    """
+    out: Tensor = _Reverse.apply(x, by)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, by: float | Tensor) -> Tensor:
+        ctx.by = by
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return -ctx.by * grads[0], None

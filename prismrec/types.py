@@ -15,12 +15,15 @@ mapping from ids to rows of a partial table is made once, there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+T = TypeVar("T")
 
 
 def take(table: Tensor, ids: Tensor) -> Tensor:
@@ -128,10 +131,36 @@ class Reps:
     item: Rows
     modal: Mapping[str, tuple[Tensor, Rows]] = field(default_factory=dict)
     views: Mapping[str, Tensor] = field(default_factory=dict)
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def sides(self, modality: str | None = None) -> tuple[Tensor, Rows]:
         """The fused sides, or those of one modality."""
         return (self.user, self.item) if modality is None else self.modal[modality]
+
+    def once(self, what: str, given: tuple[Tensor, ...], make: Callable[[], T]) -> T:
+        """``make()``, or what it gave when it was last asked for ``what`` with these tensors (or views like them).
+
+        Several losses of a batch read the same rows: taken once, their gradient goes back into the table once.
+        """
+        key = (what, torch.is_grad_enabled(), *((t.data_ptr(), t.shape, t.stride()) for t in given))
+        if key not in self._made:
+            self._made[key] = make(), given  # kept, so that no other tensor takes their place in memory
+        made: T = self._made[key][0]
+        return made
+
+    def users(self, user: Tensor, modality: str | None = None) -> Tensor:
+        """Rows of ``user`` (B,) on a side → (B, d), for training: taken once."""
+        table, _ = self.sides(modality)
+        if _columns_of(table, self.user):  # cut from the fused rows: a gradient of the whole table costs half a step
+            start = table.storage_offset() - self.user.storage_offset()
+            return self.users(user)[:, start : start + table.shape[1]]
+        return self.once("user", (table, user), lambda: take(table, user))
+
+    def items(self, batch: Batch, modality: str | None = None) -> Tensor:
+        """Rows of the positives and of the negatives on a side → (1 + K, B, d), for training: taken once, together."""
+        _, items = self.sides(modality)
+        rows = (items.values, batch.pos, batch.neg)
+        return self.once("item", rows, lambda: items.at(torch.cat([batch.pos.unsqueeze(0), batch.neg.T])))
 
     def score(self, user: Tensor, item: Tensor, modality: str | None = None) -> Tensor:
         """s(u, i) of paired global ids: ``user`` (B,), ``item`` (B,) → (B,); ``item`` (B, K) → (B, K)."""
@@ -140,3 +169,13 @@ class Reps:
         if item.dim() == user.dim():
             return (u * i).sum(-1)
         return torch.einsum("bd,bkd->bk", u, i)
+
+
+def _columns_of(part: Tensor, whole: Tensor) -> bool:
+    """Whether ``part`` is a view of some columns of ``whole``, with the same gradient."""
+    return (
+        part._base is whole
+        and part.requires_grad == whole.requires_grad
+        and part.shape[0] == whole.shape[0]
+        and part.stride() == whole.stride()
+    )

@@ -29,7 +29,11 @@ from prismrec.types import Batch, Terms
 
 Pair = tuple[type[Model], tuple[type[Plugin], ...]]
 
-NEUTRAL: dict[str, dict[str, Any]] = {"clear": {"strength": 0.0}}
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "clear": {"strength": 0.0},
+    "chns": {"weight": 0.0},
+    "synergy": {"weight": 0.0},
+}
 """Plug-in → the settings with which it is the identity."""
 
 CHAINS = dict.fromkeys([(), *((plugin,) for plugin in PLUGINS), PLUGINS])  # none, each by itself, all together

@@ -205,9 +205,15 @@ def rows(page: Path, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in body]
 
 
+def page_of(plugin: str) -> Path:
+    """Where the list of plug-ins says that a plug-in is described; one page may describe several."""
+    link = re.search(rf"^\| \[`{plugin}`\]\(([^)]+)\)", (DOCS / "models.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return DOCS / (link[1] if link else f"methods/{plugin}.md")
+
+
 CONFIGS: list[tuple[Path, str, type[Strict]]] = [
     *((DOCS / "models.md", f"| setting of `{m.name}` |", m.Config) for m in MODELS if m.Config.model_fields),
-    *((DOCS / "methods" / f"{p.name}.md", f"| setting of `{p.name}` |", p.Config) for p in PLUGINS),
+    *((page_of(p.name), f"| setting of `{p.name}` |", p.Config) for p in PLUGINS),
     (DOCS / "runs.md", "### `train.*`\n\n| setting |", TrainConfig),
     (DOCS / "runs.md", "### `run.*`\n\n| setting |", RunSettings),
 ]

@@ -289,8 +289,9 @@ def _table(item: Mapping[str, np.ndarray], names: list[str]) -> pl.DataFrame:
         if f"unique:{m}" in item
     ]
     title = [" ".join(parts).capitalize() for parts in zip(*reversed(words), noun, strict=True)]
-    if "synergy" in item:
-        mood = np.where(item["synergy"][:, 0] > 0, *MOODS)
+    synergy = item.get("synergy")
+    if synergy is not None:
+        mood = np.where(synergy[:, 0] > 0, *MOODS)
         title = [f"{text}, {word}" for text, word in zip(title, mood, strict=True)]
     return pl.DataFrame(
         {

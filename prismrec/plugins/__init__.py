@@ -2,9 +2,11 @@
 
 from prismrec.errors import PrismError, nearest
 from prismrec.plugins.base import Offer, Plugin
+from prismrec.plugins.chns import CHNS
 from prismrec.plugins.clear import CLEAR
+from prismrec.plugins.synergy import Synergy
 
-PLUGINS: tuple[type[Plugin], ...] = (CLEAR,)
+PLUGINS: tuple[type[Plugin], ...] = (CLEAR, CHNS, Synergy)
 
 __all__ = ["PLUGINS", "Offer", "Plugin", "plugin_named"]
 
