@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from prismrec import compare
-from prismrec.compare import bootstrap_means, interval
+from prismrec.compare import bootstrap_means, interval, paired
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_users() -> None:
@@ -47,3 +48,23 @@ def test_blocks_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interval_lies_within_the_values(values: list[float]) -> None:
     low, high = interval(bootstrap_means(np.array(values), resamples=50))
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
+
+
+def test_a_paired_difference_is_that_of_the_same_users() -> None:
+    rng = np.random.default_rng(5)
+    theirs = rng.exponential(size=3000)
+    ours = theirs + rng.normal(0.1, 0.2, 3000)  # far less than what users differ by
+    found = paired(ours, theirs)
+    assert found.mean == pytest.approx((ours - theirs).mean())
+    assert found.low < 0.1 < found.high and found.high - found.low < 0.02
+    assert found.p == pytest.approx(stats.ttest_rel(ours, theirs).pvalue) and found.p < 1e-6
+    backwards = paired(theirs, ours)
+    assert backwards.mean == pytest.approx(-found.mean) and backwards.p == pytest.approx(found.p)
+
+
+def test_p_holds_where_nothing_differs() -> None:
+    same = np.array([0.5, 0.0, 1.0])
+    assert paired(same, same) == compare.Difference(0.0, 0.0, 0.0, 1.0)
+    rng = np.random.default_rng(6)
+    small = [paired(*rng.normal(size=(2, 100)), resamples=10).p for _ in range(400)]
+    assert 0.02 < np.mean(np.array(small) < 0.05) < 0.09
