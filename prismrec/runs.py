@@ -17,6 +17,7 @@ from prismrec.assembly import Assembly, build
 from prismrec.checkpoint import Checkpoints, load_module
 from prismrec.compare import Values, bootstrap_means, interval
 from prismrec.data.dataset import Dataset
+from prismrec.errors import PrismError
 from prismrec.evaluate import Evaluation
 from prismrec.experiment import check_same_data, context, saved_config, saved_reps, saved_result
 from prismrec.io import read_json
@@ -113,6 +114,19 @@ class Run:
     def reps(self) -> Reps:
         """Final representations."""
         return saved_reps(self.folder)
+
+
+def data_of(folder: Path, known: Mapping[str, Any], data: str | Path | None, how: str) -> str:
+    """Where the data of a run lies: as named, or as ``known``, which is what its config.yaml says of it, remembers.
+
+    ``how``: a command or call that names it, for the sentence of the error.
+    """
+    where = data or known.get("path")
+    if where is None:
+        raise PrismError(f"{folder} was trained on data in memory, so it does not know where that lies; name it: {how}")
+    if data is None and not Path(where).exists():
+        raise PrismError(f"{folder} was trained on {where}, which is not there any more; say where it is now: {how}")
+    return str(where)
 
 
 def restore(folder: str | Path, dataset: Dataset, device: torch.device | str = "cpu") -> Assembly:

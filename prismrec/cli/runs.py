@@ -122,6 +122,7 @@ def _resume(folder: Path, data: str | None, given: list[str], console: Console, 
     """Go on with an interrupted run, or say that it is finished."""
     from prismrec import experiment
     from prismrec.data.sources import read
+    from prismrec.runs import data_of
 
     if given:
         raise PrismError(
@@ -132,7 +133,7 @@ def _resume(folder: Path, data: str | None, given: list[str], console: Console, 
         _say(console, f"{folder} is finished; there is nothing to resume.")
         _conclude(experiment.saved_result(folder), folder, quiet)
         return
-    where = _data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
+    where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
     _say(console, f"reading {where} …")
     _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet)
 
@@ -156,16 +157,6 @@ def _run(
 
     write_run_report(folder, dataset)
     _conclude(result.summary, folder, quiet)
-
-
-def _data_of(folder: Path, known: dict[str, Any], data: str | None, how: str) -> str:
-    """Where the data of a run lies: as named, or as the run remembers it."""
-    where = data or known.get("path")
-    if where is None:
-        raise PrismError(f"{folder} was trained on data in memory, so it does not know where that lies; name it: {how}")
-    if data is None and not Path(where).exists():
-        raise PrismError(f"{folder} was trained on {where}, which is not there any more; say where it is now: {how}")
-    return str(where)
 
 
 def _say(console: Console, text: str, style: str = "dim") -> None:
@@ -231,6 +222,7 @@ def evaluate(
     from prismrec.evaluate import protocol as protocol_named
     from prismrec.external import evaluate_external
     from prismrec.machine import cpu_threads, pick_device
+    from prismrec.runs import data_of
 
     if (run is None) == (scores is None):
         raise PrismError("Name either a run folder or --scores FILE. Example: prismrec evaluate runs/first")
@@ -241,7 +233,7 @@ def evaluate(
             rules = protocol_named(cfg.run.protocol)
         device = pick_device(cfg.run.device)
         reps = experiment.saved_reps(run, device)
-        dataset = read(_data_of(run, known, data, f"prismrec evaluate {run} --data DATA"))
+        dataset = read(data_of(run, known, data, f"prismrec evaluate {run} --data DATA"))
         experiment.check_same_data(run, known, dataset)
         with cpu_threads(cfg.run.threads):  # device and threads of the run: then its figures come out to the last bit
             means = Evaluator.of(dataset, part.value, rules, metric or experiment.reported(cfg), device)(reps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prismrec.diagnostics.confusions import confusions
 from prismrec.diagnostics.finding import Finding
@@ -31,12 +32,14 @@ class Diagnosis:
     skipped: tuple[tuple[str, str], ...]
 
 
-def diagnose(subject: Subject, only: Sequence[str] = ()) -> Diagnosis:
-    """All measurements of a subject, or those named in ``only``.
+def diagnose(subject: Subject | str | Path, only: Sequence[str] = ()) -> Diagnosis:
+    """All measurements of a subject (or of the finished run in a folder), or those named in ``only``.
 
     Raises ``PrismError`` for a name that is unknown; a measurement that does not apply is skipped with its reason.
     """
     check_names(only)
+    if not isinstance(subject, Subject):
+        subject = Subject.of_run(subject)
     findings: list[Finding] = []
     skipped: list[tuple[str, str]] = []
     for measure in DIAGNOSTICS:

@@ -145,7 +145,7 @@ def confusions(subject: Subject) -> Finding:
 def _figures(spaces: Mapping[str, Confusions], tables: Mapping[str, pl.DataFrame]) -> list[str]:
     figures = []
     for space, table in tables.items():
-        counts = table.filter(pl.col("independent").is_not_null())
+        counts = table.filter(pl.col("independent").is_not_null())[1:]  # most are close in none: no room for the others
         names = {"first false positive": "false_positive", "if independent": "independent", "random item": "random"}
         series = {title: counts[column].to_list() for title, column in names.items()}
         figures.append(grouped(counts["measure"].to_list(), series, f"share of pairs, {space} features"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from prismrec.assembly import Assembly
@@ -18,7 +19,7 @@ from prismrec.evaluate import Protocol, protocol
 from prismrec.experiment import check_same_data, context, saved_config
 from prismrec.machine import pick_device
 from prismrec.nn import Raw
-from prismrec.runs import Run, restore
+from prismrec.runs import Run, data_of, restore
 from prismrec.types import Feats, Reps
 
 
@@ -64,10 +65,12 @@ class Subject:
 
     @staticmethod
     def of_data(dataset: Dataset, view: View | None = None) -> Subject:
-        """A data set that nothing was trained on."""
-        view = view or View()
-        raw = context(_seen(dataset, view), torch.device("cpu")).raw
-        return Subject(dataset.name, _seen(dataset, view), raw, view)
+        """A data set that nothing was trained on; it needs no split."""
+        view, rows = view or View(), dataset.interactions
+        if rows.split is None:
+            dataset = replace(dataset, interactions=replace(rows, split=np.zeros(len(rows), np.int8)))
+        dataset = _seen(dataset, view)
+        return Subject(dataset.name, dataset, context(dataset, torch.device("cpu")).raw, view)
 
     @staticmethod
     def of_run(
@@ -83,7 +86,7 @@ class Subject:
         run, view = Run.read(folder), view or View()
         cfg, known = saved_config(run.folder)
         if not isinstance(dataset, Dataset):
-            dataset = read(_path(run.folder, known, dataset))
+            dataset = read(data_of(run.folder, known, dataset, f"prismrec diagnose {run.folder} --data DATA"))
         check_same_data(run.folder, known, dataset)
         place = pick_device(cfg.run.device) if device is None else torch.device(device)
         assembly = restore(run.folder, dataset, place)
@@ -138,22 +141,4 @@ class Subject:
 
 def _seen(dataset: Dataset, view: View) -> Dataset:
     """The data without its test rows, unless it is they that are asked for."""
-    if view.part == "test" or dataset.interactions.split is None:
-        return dataset
-    return dataset.development()
-
-
-def _path(folder: Path, known: Mapping[str, Any], given: str | Path | None) -> str:
-    where = given or known.get("path")
-    if where is None:
-        raise PrismError(f"{folder} was trained on data in memory, so it does not know where that lies; name the data.")
-    if not Path(where).exists():
-        raise PrismError(f"{folder} was trained on {where}, which is not there; name the folder where its data is now.")
-    return str(where)
-
-
-def looking(subject: Subject, **changes: Any) -> Subject:
-    """The same subject looked at in another way; a change of ``part`` needs the data anew."""
-    if changes.get("part", subject.view.part) != subject.view.part:
-        raise PrismError("A subject that was made without its test rows cannot show them: make it with part='test'.")
-    return replace(subject, view=replace(subject.view, **changes))
+    return dataset if view.part == "test" else dataset.development()
