@@ -4,13 +4,15 @@ from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.models.bpr import BPR
 from prismrec.models.clear_backbone import CLEARBackbone
+from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
 from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mgcn import MGCN
+from prismrec.models.mmgcn import MMGCN
 from prismrec.models.vbpr import VBPR
 
-MODELS: tuple[type[Model], ...] = (MostPop, ItemKNN, EASE, BPR, LightGCN, VBPR, FREEDOM, CLEARBackbone, MGCN)
+MODELS: tuple[type[Model], ...] = (MostPop, ItemKNN, EASE, BPR, LightGCN, VBPR, MMGCN, DualGNN, FREEDOM, CLEARBackbone, MGCN)
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
 

@@ -1,0 +1,110 @@
+"""DualGNN: Dual Graph Neural Network for Multimedia Recommendation.
+
+Q. Wang, Y. Wei, J. Yin, J. Wu, X. Song, L. Nie, IEEE Transactions on Multimedia 2023, doi 10.1109/TMM.2021.3138298.
+
+Each modality is propagated over the user–item graph by itself; every user weighs the modalities in a way of his own; then
+users are smoothed over a graph of who took the same items.
+
+Departures from the published code: 1. The softmax over a user's neighbours is over those that there are (``pad="mask"``);
+there a short list is filled up to k with copies of its own members, drawn anew in every epoch (``pad="resample"``). 2. With
+``pad="resample"`` inference uses the list as it is, so that it does not depend on a draw. 3. Natural logarithm in BPR and
+no weights of items, which enter nothing but the penalty there: ``faithful=True`` brings both back. 4. Any number of
+modalities.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prismrec import graphs, losses
+from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.nn import Projector
+from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
+
+
+class DualGNN(Model):
+    """R_m = Σ_l Â^l [P_m ; f_m]; y_i = Σ_m R_m,i; z_u = Σ_m w_um R_m,u; z'_u = z_u + Σ_v a_uv z_v; s(u, i) = ⟨z'_u, y_i⟩."""
+
+    name = "dualgnn"
+    paper = Paper(
+        "DualGNN: Dual Graph Neural Network for Multimedia Recommendation",
+        "Q. Wang, Y. Wei, J. Yin, J. Wu, X. Song, L. Nie",
+        "IEEE TMM",
+        2023,
+        "10.1109/TMM.2021.3138298",
+    )
+    needs = 1
+    whole_table = True
+
+    class Config(Strict):
+        """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""
+
+        dim: int = Field(64, ge=1, description="width d")
+        hidden: int = Field(256, ge=1, description="width of the hidden layer of the feature projections")
+        layers: int = Field(2, ge=0, description="propagation steps over the user–item graph")
+        neighbours: int = Field(
+            40, ge=0, description="users kept of those who took most of the same items; 0: no smoothing"
+        )
+        pad: Literal["mask", "resample"] = Field("mask", description="what becomes of lists with fewer users than that")
+        reg: float = Field(0.1, ge=0)
+        faithful: bool = Field(False, description="base-2 logarithm and weights of items in the penalty, as published")
+
+    cfg: Config
+    ids: Tensor
+    counts: Tensor
+
+    def __init__(self, cfg: Config, ctx: Context) -> None:
+        super().__init__(cfg, ctx)
+        self.graph = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items).graph()
+        for m, raw in ctx.raw.items():
+            net = nn.Sequential(nn.Linear(raw.width, cfg.hidden), nn.LeakyReLU(), nn.Linear(cfg.hidden, cfg.dim))
+            self.phi[m] = Projector(raw, net)
+        self.taste = nn.ParameterDict({m: _normal(ctx.n_users, cfg.dim) for m in ctx.raw})
+        self.weight = nn.Parameter(_normal(ctx.n_users, len(ctx.raw)).softmax(1))
+        self.item_weight = nn.Parameter(_normal(ctx.n_items, len(ctx.raw)).softmax(1)) if cfg.faithful else None
+        ids, counts = graphs.co_interactions(ctx.user, ctx.item, ctx.n_users, ctx.n_items, cfg.neighbours)
+        self.register_buffer("ids", ids, persistent=False)
+        self.register_buffer("counts", counts, persistent=False)
+        self.friends = self.drawn = graphs.Frozen(graphs.user_graph(ids, counts))
+
+    def start_epoch(self, rng: torch.Generator) -> None:
+        if self.cfg.pad == "resample":
+            self.drawn = graphs.Frozen(graphs.user_graph(*graphs.fill_up(self.ids, self.counts, rng)))
+
+    def forward(self, feats: Feats) -> Reps:
+        modal = {}
+        for m, rows in feats.items():
+            start = F.normalize(self.taste[m], dim=1), F.normalize(rows.values, dim=1)
+            user, item = graphs.propagate_sum(self.graph, self.cfg.layers, *start)
+            modal[m] = user, rows.with_values(item)
+        weights = self.weight.T.unsqueeze(2)  # (M, U, 1)
+        z = _sum(w * user for w, (user, _) in zip(weights, modal.values(), strict=True))
+        item = _sum(rows.values for _, rows in modal.values())
+        friends = self.drawn if self.training else self.friends
+        return Reps(z + friends(z), Rows(item), modal=modal)
+
+    def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
+        terms = losses.ranking(reps, batch, 0, "l2_sq")
+        if self.cfg.faithful:
+            terms["rank"] = terms["rank"] / math.log(2)
+        if self.cfg.reg > 0:
+            sizes = [take(table, batch.user).square().mean() for table in self.taste.values()]
+            sizes += [w.square().mean() for w in (self.weight, self.item_weight) if w is not None]
+            terms["reg"] = self.cfg.reg * _sum(sizes)
+        return terms
+
+
+def _normal(rows: int, width: int) -> Tensor:
+    return nn.init.xavier_normal_(torch.empty(rows, width))
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
