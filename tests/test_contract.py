@@ -33,6 +33,8 @@ NEUTRAL: dict[str, dict[str, Any]] = {
     "clear": {"strength": 0.0},
     "chns": {"weight": 0.0},
     "synergy": {"weight": 0.0},
+    "infonce": {"weight": 0.0},
+    "orthogonal": {"weight": 0.0},
 }
 """Plug-in → the settings with which it is the identity."""
 

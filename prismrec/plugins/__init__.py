@@ -4,9 +4,11 @@ from prismrec.errors import PrismError, nearest
 from prismrec.plugins.base import Offer, Plugin
 from prismrec.plugins.chns import CHNS
 from prismrec.plugins.clear import CLEAR
+from prismrec.plugins.infonce import InfoNCE
+from prismrec.plugins.orthogonal import Orthogonal
 from prismrec.plugins.synergy import Synergy
 
-PLUGINS: tuple[type[Plugin], ...] = (CLEAR, CHNS, Synergy)
+PLUGINS: tuple[type[Plugin], ...] = (CLEAR, CHNS, Synergy, InfoNCE, Orthogonal)
 
 __all__ = ["PLUGINS", "Offer", "Plugin", "plugin_named"]
 
