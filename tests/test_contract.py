@@ -31,6 +31,7 @@ Pair = tuple[type[Model], tuple[type[Plugin], ...]]
 
 NEUTRAL: dict[str, dict[str, Any]] = {
     "clear": {"strength": 0.0},
+    "mrdib": {"compress": 0.0, "redundant": 0.0, "unique": 0.0},
     "chns": {"weight": 0.0},
     "synergy": {"weight": 0.0},
     "infonce": {"weight": 0.0},

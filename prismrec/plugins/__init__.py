@@ -5,10 +5,11 @@ from prismrec.plugins.base import Offer, Plugin
 from prismrec.plugins.chns import CHNS
 from prismrec.plugins.clear import CLEAR
 from prismrec.plugins.infonce import InfoNCE
+from prismrec.plugins.mrdib import MRdIB
 from prismrec.plugins.orthogonal import Orthogonal
 from prismrec.plugins.synergy import Synergy
 
-PLUGINS: tuple[type[Plugin], ...] = (CLEAR, CHNS, Synergy, InfoNCE, Orthogonal)
+PLUGINS: tuple[type[Plugin], ...] = (CLEAR, MRdIB, CHNS, Synergy, InfoNCE, Orthogonal)
 
 __all__ = ["PLUGINS", "Offer", "Plugin", "plugin_named"]
 
