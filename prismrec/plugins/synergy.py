@@ -45,10 +45,12 @@ class Synergy(Plugin):
     cfg: Config
 
     def setup(self, offer: Offer) -> None:
-        if self.cfg.weight > 0 and not offer.sides:
+        # of one modality nothing can be synergy: the fused scores of some models are then that modality's own
+        if self.cfg.weight > 0 and len(offer.sides) < 2:
+            found = ", ".join(offer.sides) or "none"
             raise PrismError(
-                f"synergy needs a modality with scores of its own; {offer.model} states none here. "
-                "Choose a model and data that offer one, or leave synergy out."
+                f"synergy needs two or more modalities with scores of their own; {offer.model} states {found} here. "
+                "Choose a model and data that offer them, or leave synergy out."
             )
 
     def loss(self, terms: Terms, reps: Reps, feats: Feats, batch: Batch) -> Terms:
