@@ -172,10 +172,17 @@ class Reps:
 
 
 def _columns_of(part: Tensor, whole: Tensor) -> bool:
-    """Whether ``part`` is a view of some columns of ``whole``, with the same gradient."""
+    """Whether ``part`` is a view of some columns of ``whole``, or of what ``whole`` is a view of, with the same gradient."""
+    if part is whole or part.dim() != 2 or _base(part) is not _base(whole):
+        return False
+    start = part.storage_offset() - whole.storage_offset()
     return (
-        part._base is whole
-        and part.requires_grad == whole.requires_grad
-        and part.shape[0] == whole.shape[0]
-        and part.stride() == whole.stride()
+        part.requires_grad == whole.requires_grad
+        and (len(part), part.stride()) == (len(whole), whole.stride())
+        and 0 <= start <= whole.shape[1] - part.shape[1]
     )
+
+
+def _base(view: Tensor) -> Tensor:
+    base: Tensor | None = view._base
+    return view if base is None else base

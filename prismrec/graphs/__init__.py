@@ -4,7 +4,7 @@ Nothing of size U×U or I×I is ever dense. A graph lives in a module's buffers 
 which are not saved: it is rebuilt from the data.
 """
 
-from prismrec.graphs.bipartite import Bipartite, Edges, gather_users, propagate_mean, propagate_sum
+from prismrec.graphs.bipartite import Bipartite, Edges, gather_users, propagate_mean, propagate_sum, spread
 from prismrec.graphs.csr import Csr, Frozen, from_edges
 from prismrec.graphs.items import ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.users import co_interactions, fill_up, user_graph
@@ -25,6 +25,7 @@ __all__ = [
     "propagate_mean",
     "propagate_sum",
     "similarity_matrix",
+    "spread",
     "user_graph",
     "weighted_sum",
 ]

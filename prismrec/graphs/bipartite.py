@@ -126,6 +126,24 @@ def propagate_sum(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> 
     return _propagate(graph, layers, 1, user, item)
 
 
+def spread(graph: Bipartite, layers: int, x: Tensor, users: bool) -> tuple[Tensor, Tensor]:
+    """What starts on one side alone: the sums of the even and of the odd powers of Â applied to [x; 0] or [0; x].
+
+    ``x`` (U, d) where ``users``, else (I, d) → what arrives on its own side, as many rows, and on the other side. Every power
+    lies on one side, so that a layer costs one product in place of two: for sides that start with different widths.
+    """
+    halves = (graph.to_item, graph.to_user) if users else (graph.to_user, graph.to_item)
+    own, other = x, None
+    for layer in range(layers):
+        if layer % 2 == 0:
+            x = product(*halves, x)
+            other = x if other is None else other + x
+        else:
+            x = product(*halves[::-1], x)
+            own = own + x
+    return own, x.new_zeros(halves[0].rows, x.shape[1]) if other is None else other
+
+
 def gather_users(graph: Bipartite, item: Tensor) -> Tensor:
     """What users get of their items' rows: the user half of the graph times ``item`` (I, d) → (U, d), with its gradient."""
     return product(graph.to_user, graph.to_item, item)

@@ -3,6 +3,7 @@
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.models.bpr import BPR
+from prismrec.models.br_mrs_backbone import BRMRSBackbone
 from prismrec.models.clear_backbone import CLEARBackbone
 from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
@@ -12,7 +13,20 @@ from prismrec.models.mgcn import MGCN
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.vbpr import VBPR
 
-MODELS: tuple[type[Model], ...] = (MostPop, ItemKNN, EASE, BPR, LightGCN, VBPR, MMGCN, DualGNN, FREEDOM, CLEARBackbone, MGCN)
+MODELS: tuple[type[Model], ...] = (
+    MostPop,
+    ItemKNN,
+    EASE,
+    BPR,
+    LightGCN,
+    VBPR,
+    MMGCN,
+    DualGNN,
+    FREEDOM,
+    CLEARBackbone,
+    BRMRSBackbone,
+    MGCN,
+)
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
 
