@@ -29,7 +29,6 @@ from prismrec.ranking import Csr
 from prismrec.types import Reps
 
 CUTOFFS = (1, 2, 5, 10, 20, 50, 100, 200)
-_BLOCK = 1 << 22  # scores held at a time
 Ranks = dict[str, Tensor]
 """modality, or "fused" → rank (n,) of each pair's target, from 1."""
 
@@ -43,18 +42,20 @@ def held_out(subject: Subject) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def ranks_of(user: Tensor, item: Tensor, pairs: tuple[Tensor, Tensor], masked: Csr | None = None) -> Tensor:
+def ranks_of(
+    user: Tensor, item: Tensor, pairs: tuple[Tensor, Tensor], masked: Csr | None = None, block: int = 1 << 22
+) -> Tensor:
     """1 + the number of items that score higher than the target, strictly: equal scores cost nothing.
 
     ``user`` (U, d), ``item`` (I, d), ``pairs`` of users (n,) and targets (n,) → ranks (n,) int64. ``masked``: items of each
-    of the U users that do not compete; a target that is masked itself ranks behind all that compete. Works in blocks of
-    pairs.
+    of the U users that do not compete; a target that is masked itself ranks behind all that compete. At most ``block``
+    scores (or one pair's) are held at a time.
     """
     dtype = torch.promote_types(user.dtype, item.dtype)
     right = item.to(dtype).t()
     users, targets = (ids.to(user.device) for ids in pairs)
     masked = None if masked is None else masked.to(user.device)
-    rows = max(1, _BLOCK // item.shape[0])
+    rows = max(1, block // item.shape[0])
     out = torch.empty_like(users)
     for start in range(0, len(users), rows):
         who = users[start : start + rows]
