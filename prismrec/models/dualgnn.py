@@ -22,7 +22,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
@@ -82,7 +81,7 @@ class DualGNN(Model):
     def forward(self, feats: Feats) -> Reps:
         modal = {}
         for m, rows in feats.items():
-            start = F.normalize(self.taste[m], dim=1), F.normalize(rows.values, dim=1)
+            start = losses.unit(self.taste[m]), losses.unit(rows.values)
             user, item = graphs.propagate_sum(self.graph, self.cfg.layers, *start)
             modal[m] = user, rows.with_values(item)
         weights = self.weight.T.unsqueeze(2)  # (M, U, 1)

@@ -85,7 +85,7 @@ class MMGCN(Model):
     def forward(self, feats: Feats) -> Reps:
         modal = {}
         for m, rows in feats.items():
-            user, item = F.normalize(self.taste[m], dim=1), F.normalize(rows.values, dim=1)
+            user, item = losses.unit(self.taste[m]), losses.unit(rows.values)
             for layer in self.convolutions[m].children():
                 # users hear their items, items their users
                 user, item = (
