@@ -105,6 +105,12 @@ class Assembly(nn.Module):
         self.train(was_training)
         return reps
 
+    def report(self) -> dict[str, dict[str, dict[str, float]]]:
+        """What plug-ins have to say of an epoch: ``plugins`` → name → its numbers; nothing where none has any."""
+        said = {plugin.name: plugin.report() for plugin in self.chain}
+        told = {name: numbers for name, numbers in said.items() if numbers}
+        return {"plugins": told} if told else {}
+
     def _forget(self) -> None:
         self._all = None
 

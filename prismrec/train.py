@@ -185,7 +185,7 @@ def _train_epoch(
                 f"The loss term {name!r} became {mean} in epoch {epoch + 1}. Lower train.lr, set train.clip, or check the "
                 "features for extreme values (prismrec data inspect). The last checkpoint is untouched."
             )
-    return {"epoch": epoch + 1, "lr": rate, "loss": sum(means.values()), "terms": means}
+    return {"epoch": epoch + 1, "lr": rate, "loss": sum(means.values()), "terms": means} | assembly.report()
 
 
 def _stop(progress: Progress, cfg: TrainConfig) -> Progress:

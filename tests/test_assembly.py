@@ -111,6 +111,17 @@ def test_the_sampler_is_asked_for_the_most_and_the_model_sees_its_own() -> None:
     assert torch.allclose(terms["rank"], alone["rank"], atol=1e-6)
 
 
+def test_what_plugins_report_stands_in_the_log_under_their_names() -> None:
+    class Teller(Probe):
+        name = "teller"
+
+        def report(self) -> dict[str, float]:
+            return {"weight": 0.5}
+
+    assert made(VBPR, context(), [probe()]).report() == {}
+    assert made(VBPR, context(), [probe(), (Teller, Probe.Config())]).report() == {"plugins": {"teller": {"weight": 0.5}}}
+
+
 def test_an_offer_says_what_the_model_has() -> None:
     ctx = context(missing=True)
     for model, user_width, fused in ((VBPR, DIM, 2 * DIM), (FREEDOM, DIM, DIM)):

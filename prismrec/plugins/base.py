@@ -84,3 +84,7 @@ class Plugin(nn.Module, ABC):
     def loss(self, terms: Terms, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         """Loss terms with this plug-in's own added (prefixed with its name), or with ``rank`` replaced."""
         return terms
+
+    def report(self) -> dict[str, float]:
+        """At the end of an epoch: numbers that changed by themselves, for the run's log (weights that set themselves)."""
+        return {}

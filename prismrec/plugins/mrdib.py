@@ -61,7 +61,7 @@ class MRdIB(Plugin):
         decoder: Literal["host", "separate"] = Field(
             "host", description="unimodal scores: the model's own where it has them; separate: a linear decoder each"
         )
-        pairs: int = Field(1024, ge=2, description="items of a batch that a bound is estimated on, at most")
+        pairs: int = Field(512, ge=2, description="items of a batch that a bound is estimated on, at most")
         balance: Literal["fixed", "auto"] = Field(
             "fixed", description="auto: weights above 0 hold for one epoch and then set themselves"
         )
@@ -131,6 +131,9 @@ class MRdIB(Plugin):
         weights = self._weights()
         weighed = {name: weights[_WEIGHT_OF[name.split(".")[1]]] * term for name, term in mine_.items()}
         return others | weighed | self._game(codes, weights["redundant"])
+
+    def report(self) -> dict[str, float]:
+        return {} if self._off or self.cfg.balance == "fixed" else {k: float(w) for k, w in self._weights().items()}
 
     def _counts(self, m: str, rows: Rows, batch: Batch) -> Tensor:
         """What each row (n,) counts in the mean over the batch's items that have the modality; the sum is 1, or 0."""
@@ -235,8 +238,9 @@ class Critic(nn.Module):
 class _Code(torch.autograd.Function):
     """z = μ + σ ε and Σ_i counts_i KL(N(μ_i, σ_i²) ‖ N(0, I)), with [μ, log σ²] = x Wᵀ + b.
 
-    By hand, since PyTorch's own way takes a half more passes over tables of n rows. ``x`` (n, d), ``weight`` (2d, d),
-    ``bias`` (2d,), ``counts`` (n,) or None: no divergence, which is then 0.
+    By hand, since PyTorch's own way takes a half more passes over tables of n rows. The noise of the second half of the rows
+    is that of the first, turned round: normal all the same, and numbers are the dearest thing to draw here.
+    ``x`` (n, d), ``weight`` (2d, d), ``bias`` (2d,), ``counts`` (n,) or None: no divergence, which is then 0.
     """
 
     @staticmethod
@@ -245,7 +249,8 @@ class _Code(torch.autograd.Function):
             out = torch.addmm(bias, x, weight.T)
         mean, log_var = out.chunk(2, dim=1)
         deviation = (log_var / 2).exp_()
-        noise = torch.randn(mean.shape, dtype=x.dtype, device=x.device).mul_(deviation)
+        drawn = torch.randn((len(x) + 1) // 2, x.shape[1], dtype=x.dtype, device=x.device)
+        noise = torch.cat([drawn, drawn[: len(x) // 2].neg()]).mul_(deviation)
         divergence = x.new_zeros(())
         if counts is not None:
             rows = mean.square().addcmul_(deviation, deviation).sub_(log_var).sum(1) - mean.shape[1]
@@ -267,7 +272,7 @@ class _Code(torch.autograd.Function):
             torch.addcmul(grads[0], out[:, :width], counts, out=grad[:, :width])
             grad[:, width:] += (deviation.square() - 1).mul_(counts)
         grad[:, width:] /= 2
-        return grad @ weight if ctx.needs_input_grad[0] else None, grad.T @ x, grad.sum(0), None
+        return grad @ weight if ctx.needs_input_grad[0] else None, (x.T @ grad).T, grad.sum(0), None
 
 
 def information(
