@@ -125,13 +125,15 @@ def grouped(names: Sequence[str], series: Mapping[str, Sequence[float]], x: str)
     """For each name a bar of each series, first on top: the same things counted in several ways."""
     with canvas(0.95 + 0.21 * len(names) * len(series) + 0.1 * len(names)) as (figure, axes):
         height = 0.8 / len(series)
-        top = max([v for values in series.values() for v in values] + [1e-9])
+        everything = [v for values in series.values() for v in values]
+        low, top = min([*everything, 0.0]), max([*everything, 0.0])
+        span = top - low or 1e-9
         for number, (title, values) in enumerate(series.items()):
             places = [len(names) - 1 - row + 0.4 - height * (number + 0.5) for row in range(len(names))]
             axes.barh(places, values, height=0.92 * height, color=style(number)[0], label=title)
             for place, value in zip(places, values, strict=True):
-                axes.text(value + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=8, color=INK)
-        axes.set_xlim(0, 1.2 * top)
+                axes.text(max(value, 0.0) + 0.015 * span, place, f"{value:.4f}", va="center", fontsize=8, color=INK)
+        axes.set_xlim(low, top + 0.2 * span)
         axes.set_ylim(-0.5, len(names) - 0.5)
         axes.set_yticks(range(len(names))[::-1], names)
         axes.tick_params(axis="y", labelcolor=INK, length=0)
@@ -306,6 +308,7 @@ def as_svg(figure: Figure, label: str) -> str:
         text = text.replace(colour, f"var({variable})")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text.replace("'DejaVu Sans'", "var(--font)")
+    text = re.sub(r' d="[^"]+"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)  # 1/7200 inch is enough
     prefix = f"f{zlib.crc32(label.encode()):08x}-"
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{prefix}", text)
     head = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)

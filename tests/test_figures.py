@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prismrec.figures import _labels, bars, curves, scatter, standalone
+from prismrec.figures import _labels, bars, curves, grouped, scatter, standalone
 
 FIGURES = {
     "curves": lambda: curves({"a": ([1, 2, 3], [0.1, 0.2, 0.15]), "b": ([1, 2], [0.3, 0.1])}, "recall@20", {"a": 2}),
@@ -17,6 +17,8 @@ FIGURES = {
     "named ticks": lambda: curves({"a": ([0, 1], [0.1, 0.2])}, "recall@20", ticks=["3–8", "9–60"]),
     "bars": lambda: bars(["x", "y"], [0.3, 0.2], [0.28, 0.2], [0.33, 0.2], "recall@20", ("oracle", 0.7)),
     "all zero": lambda: bars(["x"], [0.0], [0.0], [0.0], "recall@20"),
+    "grouped": lambda: grouped(["x", "y"], {"a": [0.3, 0.2], "b": [0.1, 0.0]}, "recall@20"),
+    "grouped, below zero": lambda: grouped(["x"], {"a": [-0.3], "b": [-1e-4]}, "Fisher ratio"),
     "scatter": lambda: scatter(["x", "y"], [0.1, 20], [0.3, 0.2], "seconds", "recall@20"),
     "one point": lambda: scatter(["x"], [0.1], [0.0], "seconds", "recall@20"),
 }

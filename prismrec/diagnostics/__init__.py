@@ -12,14 +12,26 @@ from pathlib import Path
 
 from prismrec.diagnostics.confusions import confusions
 from prismrec.diagnostics.finding import Finding
+from prismrec.diagnostics.maps import modality_map
 from prismrec.diagnostics.neighbours import neighbours, similarities
+from prismrec.diagnostics.shared_space import shared_subspace
+from prismrec.diagnostics.spectrum import redundant_rank, singular_values
 from prismrec.diagnostics.subject import Subject, View
 from prismrec.diagnostics.subsets import subsets
 from prismrec.errors import PrismError, nearest
 
 Measure = Callable[[Subject], Finding]
 
-DIAGNOSTICS: tuple[Measure, ...] = (neighbours, similarities, subsets, confusions)
+DIAGNOSTICS: tuple[Measure, ...] = (
+    neighbours,
+    similarities,
+    singular_values,
+    redundant_rank,
+    modality_map,
+    shared_subspace,
+    subsets,
+    confusions,
+)
 """In the order in which a page shows them."""
 
 
