@@ -7,9 +7,10 @@ users are smoothed over a graph of who took the same items.
 
 Departures from the published code: 1. The softmax over a user's neighbours is over those that there are (``pad="mask"``);
 there a short list is filled up to k with copies of its own members, drawn anew in every epoch (``pad="resample"``). 2. With
-``pad="resample"`` inference uses the list as it is, so that it does not depend on a draw. 3. Natural logarithm in BPR and
-no weights of items, which enter nothing but the penalty there: ``faithful=True`` brings both back. 4. Any number of
-modalities.
+``pad="resample"`` inference uses the list as it is, so that it does not depend on a draw. 3. ``faithful=True`` brings back
+what the code behind the published tables does otherwise: the logarithm of BPR has base 2; the first modality's weight falls
+on the sum of all modalities, which has been written over the first one's rows; weights of items stand in the penalty and
+nowhere else. 4. Any number of modalities.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class DualGNN(Model):
         )
         pad: Literal["mask", "resample"] = Field("mask", description="what becomes of lists with fewer users than that")
         reg: float = Field(0.1, ge=0)
-        faithful: bool = Field(False, description="base-2 logarithm and weights of items in the penalty, as published")
+        faithful: bool = Field(False, description="base-2 logarithm, first weight and weights of items as published")
 
     cfg: Config
     ids: Tensor
@@ -84,8 +85,11 @@ class DualGNN(Model):
             start = losses.unit(self.taste[m]), losses.unit(rows.values)
             user, item = graphs.propagate_sum(self.graph, self.cfg.layers, *start)
             modal[m] = user, rows.with_values(item)
+        users = [user for user, _ in modal.values()]
+        if self.cfg.faithful:
+            users[0] = _sum(users)  # written over by the sum that makes the items' rows
         weights = self.weight.T.unsqueeze(2)  # (M, U, 1)
-        z = _sum(w * user for w, (user, _) in zip(weights, modal.values(), strict=True))
+        z = _sum(w * user for w, user in zip(weights, users, strict=True))
         item = _sum(rows.values for _, rows in modal.values())
         friends = self.drawn if self.training else self.friends
         return Reps(z + friends(z), Rows(item), modal=modal)
