@@ -197,14 +197,16 @@ def rows_of(table: pl.DataFrame, most: int) -> dict[str, Any]:
 
 
 def short(value: Any) -> str:
-    """A cell as text: four decimals, fewer where the number is large, as a power of ten where it is tiny; empty for None."""
+    """A cell as text: four decimals, fewer where the number is large, three digits where it is small; a tick for True."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "✓" if value else ""
     if not isinstance(value, float):
-        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return f"{value:,}" if isinstance(value, int) else str(value)
     if abs(value) >= 100:
         return f"{value:,.1f}"
-    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
 
 
 def duration(value: float) -> str:

@@ -64,6 +64,8 @@ def diagnose(
 
 
 def _show(console: Console, finding: Finding) -> None:
+    import polars as pl
+
     from prismrec.panels import rows_of
 
     console.print(Text(f"{finding.name}: {finding.title}", style="bold"))
@@ -71,7 +73,8 @@ def _show(console: Console, finding: Finding) -> None:
     rows = rows_of(finding.table, _SHOWN)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1))
     for column, kind in finding.table.schema.items():
-        table.add_column(column, justify="right" if kind.is_numeric() else "left")
+        text = kind == pl.String
+        table.add_column(column, justify="left" if text else "right", no_wrap=text, overflow="fold")
     for row in rows["rows"]:
         table.add_row(*map(Text, row))
     console.print(table)
