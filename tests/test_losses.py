@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional as F
 
-from prismrec.losses import bpr, info_nce, penalty, ranking, unit
+from prismrec.losses import bpr, info_nce, kl_normal, mine, penalty, ranking, reverse, unit
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -110,3 +111,57 @@ def test_a_row_of_zeros_has_no_direction_and_a_gradient_of_ordinary_size() -> No
     assert torch.allclose(unit(x), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
     unit(x)[:, 0].sum().backward()
     assert x.grad is not None and x.grad[1].tolist() == [1.0, 0.0]
+
+
+@QUICK
+@given(st.integers(0, 2**31))
+def test_the_divergence_from_a_standard_normal_is_that_of_torch(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    mean, log_var = (torch.randn(5, 3, generator=rng, dtype=torch.float64) for _ in range(2))
+    standard = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    expected = torch.distributions.kl_divergence(torch.distributions.Normal(mean, (log_var / 2).exp()), standard)
+    assert torch.allclose(kl_normal(mean, log_var), expected.sum(1))
+    assert (kl_normal(mean, log_var) > 0).all()
+
+
+def test_the_divergence_is_zero_only_at_the_standard_normal() -> None:
+    zero = torch.zeros(1, 3)
+    assert kl_normal(zero, zero).item() == 0
+    bump = torch.tensor([[0.0, 1e-2, 0.0]])
+    assert kl_normal(bump, zero) > 0 and kl_normal(zero, bump) > 0 and kl_normal(zero, -bump) > 0
+
+
+@QUICK
+@given(st.integers(0, 2**31), st.floats(-50, 50))
+def test_a_constant_added_to_the_critic_leaves_the_bound(seed: int, constant: float) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    joint, product = (torch.randn(n, generator=rng, dtype=torch.float64) for n in (7, 9))
+    expected = joint.mean() - product.exp().mean().log()
+    assert mine(joint, product).item() == pytest.approx(float(expected), abs=1e-12)
+    assert mine(joint + constant, product + constant).item() == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_the_bound_survives_large_values_and_is_nothing_without_pairs() -> None:
+    assert mine(torch.full((3,), 2000.0), torch.full((4,), 1000.0)).item() == 1000
+    x = torch.zeros(0, requires_grad=True)
+    mine(x, x).backward()
+    assert mine(x, x).item() == 0 and x.grad is not None
+
+
+def test_the_best_critic_of_correlated_gaussians_gives_their_mutual_information() -> None:
+    """The log density ratio: f = log p(a, b) − log p(a) p(b), for which the bound is tight."""
+    rng, rho = torch.Generator().manual_seed(0), 0.8
+    a, e, other = torch.randn(3, 400_000, generator=rng, dtype=torch.float64)
+    b = rho * a + math.sqrt(1 - rho**2) * e
+
+    def ratio(x: Tensor, y: Tensor) -> Tensor:
+        return (rho * x * y - rho**2 * (x.square() + y.square()) / 2) / (1 - rho**2) - math.log(1 - rho**2) / 2
+
+    assert mine(ratio(a, b), ratio(a, other)).item() == pytest.approx(-math.log(1 - rho**2) / 2, abs=0.02)
+
+
+def test_a_reversed_gradient_comes_back_turned_round_and_weighed() -> None:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    assert torch.equal(reverse(x, 0.5), x)
+    (gradient,) = torch.autograd.grad(reverse(x, torch.tensor(0.5)).square().sum(), x)
+    assert gradient.tolist() == [-1.0, -2.0]
