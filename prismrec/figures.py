@@ -149,14 +149,15 @@ def densities(samples: Mapping[str, Sequence[float]], x: str, order: Sequence[st
     import numpy as np
 
     low, high = (float(f([f(values) for values in samples.values()])) for f in (np.min, np.max))
-    edges = np.linspace(low, high if high > low else low + 1e-3, 61)
+    room = 0.08 * (high - low) or 1e-3  # for the curves to come down to zero
+    edges = np.linspace(low - room, high + room, 71)
     middle = (edges[1:] + edges[:-1]) / 2
     kernel = np.exp(-0.5 * (np.arange(-4, 5) / 1.5) ** 2)
     with canvas(2.8) as (figure, axes):
         for name, values in samples.items():
             colour, dash = style((order or list(samples)).index(name))
             counts = np.histogram(values, edges, density=True)[0]
-            smooth = np.convolve(np.pad(counts, 4, mode="reflect"), kernel / kernel.sum(), mode="valid")
+            smooth = np.convolve(counts, kernel / kernel.sum(), mode="same")
             axes.plot(middle, smooth, color=colour, linestyle=dash, linewidth=1.6, label=name)
             axes.fill_between(middle, smooth, color=colour, alpha=0.13, linewidth=0)
         axes.set_ylim(0, None)

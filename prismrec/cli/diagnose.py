@@ -71,10 +71,9 @@ def _show(console: Console, finding: Finding) -> None:
     console.print(Text(f"{finding.name}: {finding.title}", style="bold"))
     console.print(Text(finding.says))
     rows = rows_of(finding.table, _SHOWN)
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     for column, kind in finding.table.schema.items():
-        text = kind == pl.String
-        table.add_column(column, justify="left" if text else "right", no_wrap=text, overflow="fold")
+        table.add_column(column, justify="left" if kind == pl.String else "right", no_wrap=True)
     for row in rows["rows"]:
         table.add_row(*map(Text, row))
     console.print(table)

@@ -96,10 +96,10 @@ def cell_names(modalities: tuple[str, ...]) -> list[tuple[str, tuple[bool, ...]]
 
 
 def cells(ranks: Ranks, k: int) -> pl.DataFrame:
-    """Share of pairs in each cell at cut-off ``k``: columns cell, one bool for each score, pairs, share, independent.
+    """Share of pairs in each cell at cut-off ``k``: columns cell, one bool for each score, pairs, share, chance.
 
-    The shares sum to one. ``independent``: the share that would be if who hits said nothing of who else does, from the
-    hit rates alone.
+    The shares sum to one. ``chance``: the share that would be if who hits said nothing of who else does, from the hit rates
+    alone.
     """
     hit = _hits(ranks, k)
     rate = hit.double().mean(0)
@@ -108,7 +108,7 @@ def cells(ranks: Ranks, k: int) -> pl.DataFrame:
         count = int((_codes(hit) == number).sum())
         expected = float(torch.where(torch.tensor(hits), rate, 1 - rate).prod())
         rows.append({"cell": name, **dict(zip(ranks, hits, strict=True)), "pairs": count,
-                     "share": count / max(len(hit), 1), "independent": expected})  # fmt: skip
+                     "share": count / max(len(hit), 1), "chance": expected})  # fmt: skip
     return pl.DataFrame(rows)
 
 

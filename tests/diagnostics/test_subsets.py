@@ -63,7 +63,7 @@ def test_cells_partition_at_any_cutoff(rows: list[list[int]], k: int) -> None:
     assert len(table) == table["cell"].n_unique() == 2 ** len(names)
     assert table["pairs"].sum() == len(rows)
     assert table["share"].sum() == pytest.approx(1)
-    assert table["independent"].sum() == pytest.approx(1)
+    assert table["chance"].sum() == pytest.approx(1)
     for name, rank in ranks.items():
         assert table.filter(pl.col(name))["pairs"].sum() == int((rank <= k).sum())
 
