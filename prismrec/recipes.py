@@ -19,11 +19,12 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """``name`` on the command line stands for ``model`` with ``plugins``, in this order."""
+    """``name`` on the command line stands for ``model`` with ``plugins``, in this order; ``needs``: modalities, at least."""
 
     name: str
     model: str
     plugins: tuple[str, ...]
+    needs: int = 2
 
     @property
     def paper(self) -> Paper:
@@ -31,7 +32,10 @@ class Recipe:
         return plugin_named(self.plugins[0]).paper
 
 
-RECIPES: tuple[Recipe, ...] = ()
+RECIPES: tuple[Recipe, ...] = (
+    Recipe("clear", "clear-backbone", ("clear",)),
+    Recipe("br-mrs", "br-mrs-backbone", ("chns", "synergy")),
+)
 
 
 def recipe_named(name: str) -> Recipe | None:

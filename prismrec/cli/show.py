@@ -39,12 +39,10 @@ def models(format: FormatOption = ListFormat.TABLE) -> None:
         {**_entry(model.name, model.paper, model.Config), "modalities": model.needs, "uses_weights": model.uses_weights}
         for model in MODELS
     ]
-    needs = {model.name: model for model in MODELS}
+    weighted = {model.name: model.uses_weights for model in MODELS}
     for recipe in RECIPES:
-        entry = {**_entry(recipe.name, recipe.paper, None), "modalities": needs[recipe.model].needs}
-        rows.append(
-            {**entry, "uses_weights": needs[recipe.model].uses_weights, "recipe": [recipe.model, *recipe.plugins]}
-        )
+        entry = {**_entry(recipe.name, recipe.paper, None), "modalities": recipe.needs}
+        rows.append({**entry, "uses_weights": weighted[recipe.model], "recipe": [recipe.model, *recipe.plugins]})
     _print("Models", rows, format)
 
 
@@ -94,15 +92,17 @@ def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
         return
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
     needy = any(row.get("modalities") for row in rows)
-    for column in ("name", "year", "venue", *(["needs"] if needy else [])):
+    for column in ("name", *(["needs"] if needy else [])):
         table.add_column(column, no_wrap=True)
     table.add_column("paper and settings")
     for row in rows:
         settings = " ".join(f"{key}={value['default']}" for key, value in row["settings"].items())
         if "recipe" in row:
             settings = f"{row['recipe'][0]} with {' and '.join(row['recipe'][1:])}"
-        text = Text(row["title"]).append(f"\n{settings}" if settings else "", style="dim")
-        cells = [Text(row["name"], style="bold"), str(row["year"]), row["venue"]]
+        text = Text(f"{row['title']} ({row['venue']} {row['year']})").append(
+            f"\n{settings}" if settings else "", style="dim"
+        )
+        cells = [Text(row["name"], style="bold")]
         if needy:
             count = row["modalities"]
             cells.append(f"{count} modalit{'y' if count == 1 else 'ies'}" if count else "")

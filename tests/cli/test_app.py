@@ -19,6 +19,7 @@ from prismrec.cli import app
 from prismrec.errors import PrismError
 from prismrec.models import MODELS
 from prismrec.plugins import PLUGINS
+from prismrec.recipes import RECIPES
 
 
 def test_version_and_help() -> None:
@@ -52,6 +53,10 @@ def test_the_module_is_the_program() -> None:
 @pytest.mark.parametrize(("command", "kinds"), [("models", MODELS), ("plugins", PLUGINS)])
 def test_lists_for_people_and_for_scripts(command: str, kinds: tuple[Any, ...]) -> None:
     rows = json.loads(call(command, "--format", "json").out)
+    recipes = [row for row in rows if "recipe" in row]
+    assert [row["name"] for row in recipes] == ([recipe.name for recipe in RECIPES] if command == "models" else [])
+    assert [row["recipe"][1:] for row in recipes] == [list(r.plugins) for r in RECIPES[: len(recipes)]]
+    rows = rows[: len(rows) - len(recipes)]
     assert [row["name"] for row in rows] == [kind.name for kind in kinds]
     for row, kind in zip(rows, kinds, strict=True):
         assert row["year"] == kind.paper.year and row["title"] == kind.paper.title and row["authors"] and row["venue"]
