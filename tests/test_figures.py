@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from prismrec.figures import _labels, bars, curves, grouped, scatter, standalone
+from prismrec.figures import _labels, bars, curves, densities, grouped, scatter, standalone
 
 FIGURES = {
     "curves": lambda: curves({"a": ([1, 2, 3], [0.1, 0.2, 0.15]), "b": ([1, 2], [0.3, 0.1])}, "recall@20", {"a": 2}),
@@ -16,7 +16,6 @@ FIGURES = {
     "one epoch": lambda: curves({"a": ([1], [0.1])}, "recall@20", {"a": 1}),
     "named ticks": lambda: curves({"a": ([0, 1], [0.1, 0.2])}, "recall@20", ticks=["3–8", "9–60"]),
     "multiples": lambda: curves({"a": ([1, 10, 100], [0.1, 0.2, 0.3])}, "share", x="K", multiples=True),
-    "grouped": lambda: grouped(["x", "y"], {"ours": [0.1, 0.0], "chance": [0.05, 0.2]}, "share"),
     "densities": lambda: densities({"a": [0.1, 0.2, 0.3], "b": [0.2, 0.2, 0.5]}, "cosine"),
     "one value": lambda: densities({"a": [0.5, 0.5]}, "cosine"),
     "bars": lambda: bars(["x", "y"], [0.3, 0.2], [0.28, 0.2], [0.33, 0.2], "recall@20", ("oracle", 0.7)),

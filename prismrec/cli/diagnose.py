@@ -71,7 +71,7 @@ def _show(console: Console, finding: Finding) -> None:
     console.print(Text(f"{finding.name}: {finding.title}", style="bold"))
     console.print(Text(finding.says))
     rows = rows_of(finding.table, _SHOWN)
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
     for column, kind in finding.table.schema.items():
         table.add_column(column, justify="left" if kind == pl.String else "right", no_wrap=True)
     for row in rows["rows"]:
