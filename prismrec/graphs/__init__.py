@@ -4,28 +4,44 @@ Nothing of size U×U or I×I is ever dense. A graph lives in a module's buffers 
 which are not saved: it is rebuilt from the data.
 """
 
-from prismrec.graphs.bipartite import Bipartite, Edges, gather_users, propagate_mean, propagate_sum, spread
-from prismrec.graphs.csr import Csr, Frozen, from_edges
-from prismrec.graphs.items import ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
+from prismrec.graphs.bipartite import (
+    Bipartite,
+    Edges,
+    gather_users,
+    propagate_mean,
+    propagate_sum,
+    spread,
+    weighted_bipartite,
+)
+from prismrec.graphs.csr import Csr, Frozen, combined, from_edges
+from prismrec.graphs.interests import alike, closest, interest_weights, second_order
+from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.users import co_interactions, fill_up, user_graph
 
 __all__ = [
     "Bipartite",
+    "Cosines",
     "Csr",
     "Edges",
     "Frozen",
     "ItemGraph",
+    "alike",
+    "closest",
     "co_interactions",
+    "combined",
     "fill_up",
     "from_edges",
     "gather_users",
+    "interest_weights",
     "knn",
     "knn_matrix",
     "normalised",
     "propagate_mean",
     "propagate_sum",
+    "second_order",
     "similarity_matrix",
     "spread",
     "user_graph",
+    "weighted_bipartite",
     "weighted_sum",
 ]

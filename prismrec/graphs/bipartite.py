@@ -24,6 +24,16 @@ class Bipartite(nn.Module):
         self.to_user, self.to_item = to_user, to_item
 
 
+def weighted_bipartite(weights: Csr) -> Bipartite:
+    """The user–item graph of positive ``weights`` W (U, I): entry (u, i) is w_ui/√(r_u r_i), r the sums of row and column."""
+    row, column = weights.row(), weights.indices.long()
+    r_user = torch.zeros(weights.rows, device=row.device).index_add_(0, row, weights.values)
+    r_item = torch.zeros(weights.columns, device=row.device).index_add_(0, column, weights.values)
+    values = weights.values * (r_user[row] * r_item[column]).rsqrt()
+    to_user = Csr(weights.indptr, weights.indices, values, weights.columns)
+    return Bipartite(to_user, to_user.transpose())
+
+
 class Edges(nn.Module):
     """The distinct training edges, ``user`` and ``item`` (E,) sorted by user, and the order that sorts them by item.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,6 +53,10 @@ class Csr(nn.Module):
         """The transposed matrix."""
         return from_edges(self.indices.long(), self.row(), self.values, self.columns, self.rows)
 
+    def merged(self) -> Csr:
+        """The same matrix with entries of one place added up."""
+        return combined([(1.0, self)])
+
     def dense(self) -> Tensor:
         """(rows, columns), for tests on small graphs."""
         return self.times(torch.eye(self.columns, device=self.values.device))
@@ -66,6 +71,17 @@ def from_edges(row: Tensor, column: Tensor, values: Tensor, rows: int, columns: 
 def indptr(row: Tensor, rows: int) -> Tensor:
     """Where each row starts: ``row`` (nnz,) → (rows + 1,)."""
     return F.pad(torch.bincount(row, minlength=rows).cumsum(0), (1, 0))
+
+
+def combined(parts: Sequence[tuple[float, Csr]]) -> Csr:
+    """Σ_p w_p M_p of matrices of one shape, entries of one place added up."""
+    _, some = parts[0]
+    place, index = torch.unique(
+        torch.cat([part.row() * some.columns + part.indices for _, part in parts]), return_inverse=True
+    )
+    total = torch.zeros(len(place), device=place.device)
+    total.index_add_(0, index, torch.cat([weight * part.values for weight, part in parts]))
+    return Csr(indptr(place // some.columns, some.rows), place % some.columns, total, some.columns)
 
 
 class Frozen(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prismrec import topk
-from prismrec.graphs.csr import Csr, from_edges, indptr, product
+from prismrec.graphs.csr import Csr, combined, from_edges, indptr, product
 
 
 class ItemGraph(nn.Module):
@@ -133,14 +133,9 @@ def weighted_sum(graphs: list[Csr], weights: list[float]) -> Csr:
     Where row i is empty in some graphs (the item lacks that modality), the others take over its weight in proportion: with
     rows that sum to 1, those of Σ_g w_g S_g sum to Σ_g w_g for every item that any graph of positive weight knows.
     """
-    n = graphs[0].rows
-    held = torch.zeros(n, dtype=torch.float64, device=graphs[0].values.device)
-    keys, values = [], []
+    total = combined(list(zip(weights, graphs, strict=True)))
+    held = torch.zeros(total.rows, dtype=torch.float64, device=total.values.device)
     for graph, weight in zip(graphs, weights, strict=True):
-        keys.append(graph.row() * n + graph.indices)
-        values.append(graph.values * weight)
         held += weight * (graph.indptr[1:] > graph.indptr[:-1])
-    place, index = torch.unique(torch.cat(keys), return_inverse=True)
-    total = torch.zeros(len(place), device=place.device).index_add_(0, index, torch.cat(values))
     scale = torch.where(held > 0, sum(weights) / held, 1.0).float()  # exactly 1 where no graph lacks the row
-    return Csr(indptr(place // n, n), place % n, total * scale[place // n], n)
+    return Csr(total.indptr, total.indices, total.values * scale[total.row()], total.columns)

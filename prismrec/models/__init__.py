@@ -11,6 +11,7 @@ from prismrec.models.freedom import FREEDOM
 from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mgcn import MGCN
 from prismrec.models.mmgcn import MMGCN
+from prismrec.models.soil import SOIL
 from prismrec.models.vbpr import VBPR
 
 MODELS: tuple[type[Model], ...] = (
@@ -26,6 +27,7 @@ MODELS: tuple[type[Model], ...] = (
     CLEARBackbone,
     BRMRSBackbone,
     MGCN,
+    SOIL,
 )
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
