@@ -218,9 +218,9 @@ class Critic(nn.Module):
     No constant at the end: it would cancel in the bound.
     """
 
-    def __init__(self, first: int, second: int) -> None:
+    def __init__(self, first: int, second: int, width: int = 0) -> None:
         super().__init__()
-        width = max(first, second)
+        width = width or max(first, second)
         self.first, self.second = nn.Linear(first, width), nn.Linear(second, width, bias=False)
         self.last = nn.Linear(width, 1, bias=False)
 
@@ -315,6 +315,6 @@ def _pair(a: str, b: str) -> str:
 def _pull(terms: Iterable[Tensor], parameters: Sequence[Tensor]) -> Tensor:
     """Norm of the gradient of the terms' sum on all parameters together."""
     whole = functools.reduce(torch.add, terms)
-    grads = torch.autograd.grad(whole, parameters, retain_graph=True, allow_unused=True)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([g.norm() for g in grads if g is not None]))
+    grads = torch.autograd.grad(whole, parameters, retain_graph=True, materialize_grads=True)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))
     return norm
