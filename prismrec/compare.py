@@ -41,6 +41,20 @@ def interval(means: Values, level: float = 0.95) -> tuple[Values, Values]:
     return np.asarray(low), np.asarray(high)
 
 
+def interval_by_user(values: Values, user: NDArray[np.int64]) -> tuple[Values, Values]:
+    """95 % interval of the column means of ``values`` (n, m), of which a user has several rows: lower and upper ends (m,).
+
+    ``user`` (n,): whose row it is. A user's rows are redrawn together. NaN counts for nothing, and a column of it has NaN.
+    """
+    row, known = np.unique(user, return_inverse=True)[1], ~np.isnan(values)
+    sums = np.zeros((2, int(row.max()) + 1, values.shape[1]))
+    np.add.at(sums[0], row, np.where(known, values, 0.0))
+    np.add.at(sums[1], row, known)
+    means = bootstrap_means(np.concatenate(sums, axis=1))
+    total, count = np.split(means, 2, axis=1)
+    return interval(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0))
+
+
 @dataclass(frozen=True)
 class Difference:
     """A paired difference of means over users, its 95 % interval by bootstrap, and the p of a two-sided paired t-test."""

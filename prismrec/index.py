@@ -146,7 +146,7 @@ class Index:
         score = torch.empty(len(user))
         for start in range(0, len(user), _SCORE_BLOCK):
             cut = slice(start, start + _SCORE_BLOCK)
-            score[cut] = _paired(*sides, user[cut], item[cut])
+            score[cut] = paired(*sides, user[cut], item[cut])
         columns = {"user": self.users.decode(user.numpy()), "item": self.items.decode(item.numpy())}
         return pl.DataFrame({**columns, "score": score.numpy()})
 
@@ -269,8 +269,8 @@ def _unit(item: Tensor) -> Tensor:
     return Csr(rows.indptr, rows.indices, rows.values / length[rows.row]).tensor(item.shape[1])
 
 
-def _paired(user: Tensor, item: Tensor, u: Tensor, i: Tensor) -> Tensor:
-    """⟨user[u], item[i]⟩ for ids u, i (n,) → (n,)."""
+def paired(user: Tensor, item: Tensor, u: Tensor, i: Tensor) -> Tensor:
+    """⟨user[u], item[i]⟩ of two sides, dense or sparse CSR, for ids u, i (n,) → (n,)."""
     if user.layout != torch.sparse_csr and item.layout != torch.sparse_csr:
         return (user[u] * item[i]).sum(1)
     left, right = _sparse_rows(user, u), _sparse_rows(item, i)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from prismrec import compare
-from prismrec.compare import bootstrap_means, interval, paired
+from prismrec.compare import bootstrap_means, interval, interval_by_user, paired
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_users() -> None:
@@ -68,3 +68,21 @@ def test_p_holds_where_nothing_differs() -> None:
     rng = np.random.default_rng(6)
     small = [paired(*rng.normal(size=(2, 100)), resamples=10).p for _ in range(400)]
     assert 0.02 < np.mean(np.array(small) < 0.05) < 0.09
+
+
+def test_rows_of_a_user_are_redrawn_together() -> None:
+    rng = np.random.default_rng(0)
+    taste = rng.normal(size=(400, 2))
+    user = np.arange(400).repeat(5)
+    rows = taste[user]  # five times the same of everybody: no more known than from one row each
+    once = interval(bootstrap_means(taste, seed=0))
+    np.testing.assert_allclose(interval_by_user(rows, user), once)
+    shuffled = rng.permutation(len(user))
+    np.testing.assert_allclose(interval_by_user(rows[shuffled], user[shuffled]), once)
+
+
+def test_rows_that_are_not_known_count_for_nothing() -> None:
+    values = np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])
+    low, high = interval_by_user(values, np.array([0, 1, 1]))
+    assert 1 <= low[0] < high[0] <= 3
+    assert np.isnan(low[1]) and np.isnan(high[1])

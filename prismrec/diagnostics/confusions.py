@@ -14,12 +14,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from prismrec.compare import interval_by_user
 from prismrec.diagnostics.finding import Finding
 from prismrec.diagnostics.neighbours import cosines
 from prismrec.diagnostics.subject import Subject
 from prismrec.diagnostics.subsets import held_out
 from prismrec.errors import PrismError
 from prismrec.figures import densities, grouped
+from prismrec.index import paired
 from prismrec.nn import Raw
 from prismrec.ranking import Csr, top_k
 from prismrec.types import Reps
@@ -43,21 +45,26 @@ class Confusions:
     @property
     def thresholds(self) -> np.ndarray:
         """(M,) the similarity that a share ``CLOSE`` of random items stays below."""
-        return np.asarray(np.nanquantile(self.random.reshape(-1, len(self.modalities)), CLOSE, axis=0))
+        return np.asarray(np.nanquantile(self.drawn, CLOSE, axis=0))
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """(n·s, M) the similarities to random items."""
+        return self.random.reshape(-1, len(self.modalities))
 
 
-def false_positives(reps: Reps, pairs: tuple[Tensor, Tensor], known: Csr) -> tuple[Tensor, Tensor]:
+def false_positives(reps: Reps, pairs: tuple[Tensor, Tensor], known: Csr) -> tuple[Tensor, Tensor, Tensor]:
     """Of each pair of a user and a target, the best-ranked item that is neither known nor held out, if it outscores the target.
 
-    ``known``: of each of the U users, the items that are no mistake. Returns the target and the mistake of the pairs that
-    have one, (n,) each; a target that is ranked above every mistake has none.
+    ``known``: of each of the U users, the items that are no mistake. Returns user, target and mistake of the pairs that have
+    one, (n,) each; a target that is ranked above every mistake has none.
     """
     users, targets = (ids.to(reps.user.device) for ids in pairs)
     who, row = torch.unique(users, return_inverse=True)
     first = top_k(reps.user, reps.item.values, 1, known, who)
     wrong, above = first.items[row, 0], first.scores[row, 0]
-    mistaken = (wrong >= 0) & (above > reps.score(users, targets))
-    return targets[mistaken], wrong[mistaken]
+    mistaken = (wrong >= 0) & (above > paired(reps.user, reps.item.values, users, targets))
+    return users[mistaken], targets[mistaken], wrong[mistaken]
 
 
 def compare(raw: Mapping[str, Raw], target: Tensor, wrong: Tensor, seed: int = 0, draws: int = _DRAWS) -> Confusions:
@@ -79,32 +86,34 @@ def compare(raw: Mapping[str, Raw], target: Tensor, wrong: Tensor, seed: int = 0
     return Confusions(tuple(raw), columns(target, wrong), random.reshape(len(target), draws, len(raw)))
 
 
-def tell(space: str, found: Confusions) -> pl.DataFrame:
+def tell(space: str, found: Confusions, user: np.ndarray) -> pl.DataFrame:
     """Rows of one space: mean similarities, and the shares of pairs that are close in which modalities.
 
-    Columns space, measure, false_positive, random, independent. The shares are over pairs of items that have every
-    modality. ``random``: the same of random items. ``independent``: the share that would be if being close in one
-    modality said nothing of the others, from how often false positives are close in each.
+    Columns space, measure, false_positive, low and high (95 %, users redrawn; ``user`` (n,) says whose each pair is),
+    random, independent. Shares are over pairs of items that have every modality. ``random``: the same of random items.
+    ``independent``: the share that would be if being close in one modality said nothing of the others, from how often false
+    positives are close in each.
     """
-    rows: list[dict[str, object]] = []
-
-    def add(measure: str, ours: float, random: float, expected: float | None = None) -> None:
-        rows.append({"space": space, "measure": measure, "false_positive": ours, "random": random,
-                     "independent": expected})  # fmt: skip
-
-    for column, m in enumerate(found.modalities):
-        add(f"mean cosine in {m}", _mean(found.confused[:, column]), _mean(found.random[..., column]))
-    close, by_chance = _close(found, found.confused), _close(found, found.random.reshape(-1, len(found.modalities)))
-    rate = close.mean(0)
-    for column, m in enumerate(found.modalities):
-        add(f"close in {m}", rate[column], by_chance[:, column].mean())
+    m = len(found.modalities)
+    counted = [_count(n, m) for n in range(m + 1)]
+    names = [f"{what} in {name}" for what in ("mean cosine", "close") for name in found.modalities] + counted
+    ours = _columns(found.confused, found.thresholds)
+    means, random = (np.nanmean(values, axis=0) for values in (ours, _columns(found.drawn, found.thresholds)))
+    low, high = interval_by_user(ours, user)
     expected = np.ones(1)  # of 0, 1, … close modalities
-    for p in rate:
+    for p in means[m : 2 * m]:
         expected = np.convolve(expected, [1 - p, p])
-    for n in range(len(found.modalities) + 1):
-        name = _count(n, len(found.modalities))
-        add(name, float((close.sum(1) == n).mean()), float((by_chance.sum(1) == n).mean()), float(expected[n]))
-    return pl.DataFrame(rows)
+    columns = {"false_positive": means, "low": low, "high": high, "random": random}
+    independent = pl.Series([None] * 2 * m + expected.tolist(), dtype=pl.Float64)
+    return pl.DataFrame({"space": [space] * len(names), "measure": names, **columns, "independent": independent})
+
+
+def _columns(cosine: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Cosines (n, M) → these, whether close in each (M), whether close in 0, 1, … M of them; NaN where an item lacks any."""
+    close = np.where(np.isnan(cosine).any(1, keepdims=True), np.nan, cosine > thresholds)
+    many = close.sum(1, keepdims=True)
+    counts = np.where(np.isnan(many), np.nan, many == np.arange(cosine.shape[1] + 1))
+    return np.concatenate([cosine, close, counts], axis=1)
 
 
 def confusions(subject: Subject) -> Finding:
@@ -113,17 +122,15 @@ def confusions(subject: Subject) -> Finding:
     pairs = held_out(subject)
     rows = subject.dataset.interactions  # without its test rows, unless they are what is viewed
     known = Csr.of(rows.user, rows.item, subject.dataset.n_users)
-    target, wrong = false_positives(subject.require_reps(), pairs, known)
-    both = torch.stack([subject.raw[m].present[target] & subject.raw[m].present[wrong] for m in modalities]).all(0)
-    if not both.any():
-        raise PrismError(
-            "No target is outscored by a wrong item that has the same modalities; there is nothing to compare."
-        )
-    spaces = {"raw": compare(subject.raw, target, wrong, subject.view.seed)}
-    projected = {m: Raw(subject.after[m].values, subject.raw[m].present) for m in modalities if m in subject.after}
-    if len(projected) == len(modalities):
-        spaces["projected"] = compare(projected, target, wrong, subject.view.seed)
-    tables = {space: tell(space, found) for space, found in spaces.items()}
+    user, target, wrong = false_positives(subject.require_reps(), pairs, known)
+    tables, spaces = {}, {}
+    for space, features in _spaces(subject, modalities).items():
+        found = spaces[space] = compare(features, target, wrong, subject.view.seed)
+        if any(np.isnan(values).any(1).all() for values in (found.confused, found.drawn)):
+            raise PrismError(
+                "No held-out item is outscored by a wrong item that has the same modalities; there is nothing to compare."
+            )
+        tables[space] = tell(space, found, user.cpu().numpy())
     said = {space: dict(zip(t["measure"], t["false_positive"], strict=True)) for space, t in tables.items()}
     chance = dict(zip(tables["raw"]["measure"], tables["raw"]["random"], strict=True))
     one, none = _count(1, len(modalities)), _count(0, len(modalities))
@@ -142,6 +149,14 @@ def confusions(subject: Subject) -> Finding:
                    tuple(_figures(spaces, tables)))  # fmt: skip
 
 
+def _spaces(subject: Subject, modalities: tuple[str, ...]) -> dict[str, Mapping[str, Raw]]:
+    """Raw features, and projected ones after the plug-ins where the model projects every modality."""
+    spaces: dict[str, Mapping[str, Raw]] = {"raw": subject.raw}
+    if all(m in subject.after for m in modalities):
+        spaces["projected"] = {m: Raw(subject.after[m].values, subject.raw[m].present) for m in modalities}
+    return spaces
+
+
 def _figures(spaces: Mapping[str, Confusions], tables: Mapping[str, pl.DataFrame]) -> list[str]:
     figures = []
     for space, table in tables.items():
@@ -151,21 +166,11 @@ def _figures(spaces: Mapping[str, Confusions], tables: Mapping[str, pl.DataFrame
         figures.append(grouped(counts["measure"].to_list(), series, f"share of pairs, {space} features"))
     found = spaces["raw"]
     for column, m in enumerate(found.modalities):
-        samples = {"first false positive": found.confused[:, column], "random item": found.random[..., column].ravel()}
+        samples = {"first false positive": found.confused[:, column], "random item": found.drawn[:, column]}
         known = {name: values[~np.isnan(values)].tolist() for name, values in samples.items()}
         if all(known.values()):
             figures.append(densities(known, f"cosine with the target in {m}"))
     return figures
-
-
-def _close(found: Confusions, values: np.ndarray) -> np.ndarray:
-    """(n', M) bool of the rows (n, M) that have every modality."""
-    whole = ~np.isnan(values).any(1)
-    return np.asarray(values[whole] > found.thresholds)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values))
 
 
 def _count(n: int, of: int) -> str:

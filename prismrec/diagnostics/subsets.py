@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from prismrec.compare import bootstrap_means, interval
+from prismrec.compare import interval_by_user
 from prismrec.diagnostics.finding import Finding
 from prismrec.diagnostics.subject import Subject
 from prismrec.evaluate import seen_for
@@ -114,11 +113,8 @@ def cells(ranks: Ranks, k: int) -> pl.DataFrame:
 
 def with_intervals(table: pl.DataFrame, ranks: Ranks, users: Tensor, k: int) -> pl.DataFrame:
     """``cells`` with columns low and high: 95 % of what other users would give; a user's pairs are redrawn together."""
-    code, row = _codes(_hits(ranks, k)), torch.unique(users, return_inverse=True)[1]
-    counts = torch.zeros(int(row.max()) + 1, len(table), dtype=torch.float64)
-    counts.index_put_((row, code), torch.ones(1, dtype=torch.float64), accumulate=True)
-    means = bootstrap_means(np.concatenate([counts.numpy(), counts.sum(1, keepdim=True).numpy()], axis=1))
-    low, high = interval(means[:, :-1] / means[:, -1:])
+    inside = torch.nn.functional.one_hot(_codes(_hits(ranks, k)), len(table)).double()
+    low, high = interval_by_user(inside.numpy(), users.numpy())
     return table.with_columns(pl.Series("low", low), pl.Series("high", high))
 
 

@@ -53,7 +53,7 @@ def test_mistakes_are_those_of_a_plain_loop() -> None:
         scores = {i: float(user[u] @ item[i]) for i in range(15) if i not in known[u]}
         wrong = max(scores, key=lambda i: scores[i])
         if scores[wrong] > float(user[u] @ item[target]):
-            expected.append((target, wrong))
+            expected.append((u, target, wrong))
     reps = Reps(torch.from_numpy(user), Rows(torch.from_numpy(item)))
     found = false_positives(reps, (torch.tensor([u for u, _ in pairs]), torch.tensor([i for _, i in pairs])), csr)
     assert list(zip(*(ids.tolist() for ids in found), strict=True)) == expected
@@ -62,10 +62,9 @@ def test_mistakes_are_those_of_a_plain_loop() -> None:
 
 def test_a_user_who_took_everything_makes_no_mistake() -> None:
     everything = Csr.of(np.zeros(5, np.int64), np.arange(5), 1)
-    target, wrong = false_positives(
-        Reps(torch.ones(1, 1), Rows(torch.arange(5.0)[:, None])), (torch.tensor([0]), torch.tensor([1])), everything
-    )
-    assert len(target) == len(wrong) == 0
+    reps = Reps(torch.ones(1, 1), Rows(torch.arange(5.0)[:, None]))
+    found = false_positives(reps, (torch.tensor([0]), torch.tensor([1])), everything)
+    assert [len(ids) for ids in found] == [0, 0, 0]
 
 
 def test_one_modality_that_fools_the_model_is_found_and_the_other_can_tell() -> None:
@@ -120,7 +119,7 @@ def test_items_that_lack_a_modality_are_left_out_of_it() -> None:
     found = compare(raw, target, wrong)
     assert np.isnan(found.confused[:5, 0]).all()
     assert not np.isnan(found.confused[5:, 0]).any() and not np.isnan(found.confused[:, 1]).any()
-    table = tell("raw", found)
+    table = tell("raw", found, np.arange(10))
     row = table.row(by_predicate=pl.col("measure") == "mean cosine in image", named=True)
     expected = torch.cosine_similarity(values[target[5:]], values[wrong[5:]]).mean()
     assert row["false_positive"] == pytest.approx(float(expected), abs=1e-6)
@@ -135,6 +134,23 @@ def test_projected_features_are_a_space_of_their_own() -> None:
     assert set(found.table["space"]) == {"raw", "projected"}
     only_text = confusions(replace(look, reps=reps, after={"text": after["text"]}))
     assert set(only_text.table["space"]) == {"raw"}
+
+
+def test_intervals_hold_the_mean() -> None:
+    look = subject(redundant=NOTHING)
+    table = confusions(replace(look, reps=fooled_by(look, "text"))).table
+    assert (table["low"] <= table["false_positive"]).all() and (table["false_positive"] <= table["high"]).all()
+    assert (table["low"] < table["high"]).sum() >= len(table) - 1
+
+
+def test_sparse_representations_of_the_floors_can_be_looked_at() -> None:
+    look = subject()
+    known = look.dataset.interactions
+    user = Csr.of(known.user, known.item, 300).tensor(400)
+    rng = torch.Generator().manual_seed(0)
+    weights = torch.rand(400, 400, generator=rng)
+    packed, dense = (Reps(a, Rows(weights)) for a in (user, user.to_dense()))
+    assert confusions(replace(look, reps=packed)).table.equals(confusions(replace(look, reps=dense)).table)
 
 
 def test_nothing_to_compare_is_told() -> None:
