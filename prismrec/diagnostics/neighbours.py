@@ -1,7 +1,7 @@
 """Do the modalities name the same neighbours? Raw features only: nothing is trained.
 
-After the figure with which CLEAR (2026, its fig. 1) argues that visual and textual features repeat each other: the
-similarities of the items that each modality retrieves, and how many of them both retrieve.
+H. Zhan et al., *CLEAR*, 2026, arXiv:2603.01536, figure 1, which argues that visual and textual features repeat each other by
+the similarities of the items that each retrieves, and by how many of them both retrieve.
 """
 
 from __future__ import annotations
