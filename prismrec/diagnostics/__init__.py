@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prismrec.diagnostics.confusions import confusions
 from prismrec.diagnostics.finding import Finding
+from prismrec.diagnostics.information import code_information, training_information
 from prismrec.diagnostics.maps import modality_map
 from prismrec.diagnostics.neighbours import neighbours, similarities
 from prismrec.diagnostics.shared_space import shared_subspace
@@ -29,6 +30,8 @@ DIAGNOSTICS: tuple[Measure, ...] = (
     redundant_rank,
     modality_map,
     shared_subspace,
+    code_information,
+    training_information,
     subsets,
     confusions,
 )

@@ -20,7 +20,7 @@ from prismrec.diagnostics.finding import Finding
 from prismrec.diagnostics.stages import Tables, complete, pairs, stages
 from prismrec.diagnostics.subject import Subject
 from prismrec.errors import PrismError
-from prismrec.figures import INK, LINE, MUTED, as_svg, canvas, style
+from prismrec.figures import INK, LINE, as_svg, canvas, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,4 +233,4 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
         Line2D([], [], color=style(position)[0], marker="o", markersize=5, linestyle="none", label=name)
         for position, name in enumerate(names)
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9, labelcolor=MUTED)
+    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=9, labelcolor=INK)

@@ -131,7 +131,7 @@ def _shares_figure(found: Mapping[str, Mapping[str, Tensor]]) -> str:
         for label, s in labels.items():
             shares = energy_shares(s)[:_SHOWN].cumsum(0).tolist()
             lines[_line(found, stage, label)] = list(range(len(shares) + 1)), [0.0, *shares]
-    return curves(lines, "share of energy in the first directions", x="directions")
+    return curves(lines, "share of energy", x="first directions")
 
 
 def _line(found: Mapping[str, Mapping[str, Tensor]], stage: str, label: str) -> str:
