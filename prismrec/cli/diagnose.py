@@ -76,7 +76,8 @@ def _show(console: Console, finding: Finding) -> None:
         table.add_column(column, justify="left" if kind == pl.String else "right", no_wrap=True)
     for row in rows["rows"]:
         table.add_row(*map(Text, row))
-    console.print(table)
+    width = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.print(table, width=max(width, console.width), crop=False)  # too wide is better than numbers cut short
     if rows["height"] > _SHOWN:
         console.print(Text(f"{rows['height'] - _SHOWN:,} more rows in {finding.name}.csv\n", style="dim"))
 

@@ -89,21 +89,21 @@ def compare(raw: Mapping[str, Raw], target: Tensor, wrong: Tensor, seed: int = 0
 def tell(space: str, found: Confusions, user: np.ndarray) -> pl.DataFrame:
     """Rows of one space: mean similarities, and the shares of pairs that are close in which modalities.
 
-    Columns space, measure, false_positive, low and high (95 %, users redrawn; ``user`` (n,) says whose each pair is),
+    Columns space, measure, mistake, low and high (95 %, users redrawn; ``user`` (n,) says whose each pair is),
     random, independent. Shares are over pairs of items that have every modality. ``random``: the same of random items.
     ``independent``: the share that would be if being close in one modality said nothing of the others, from how often false
     positives are close in each.
     """
     m = len(found.modalities)
     counted = [_count(n, m) for n in range(m + 1)]
-    names = [f"{what} in {name}" for what in ("mean cosine", "close") for name in found.modalities] + counted
+    names = [f"{what} in {name}" for what in ("cosine", "close") for name in found.modalities] + counted
     ours = _columns(found.confused, found.thresholds)
     means, random = (np.nanmean(values, axis=0) for values in (ours, _columns(found.drawn, found.thresholds)))
     low, high = interval_by_user(ours, user)
     expected = np.ones(1)  # of 0, 1, … close modalities
     for p in means[m : 2 * m]:
         expected = np.convolve(expected, [1 - p, p])
-    columns = {"false_positive": means, "low": low, "high": high, "random": random}
+    columns = {"mistake": means, "low": low, "high": high, "random": random}
     independent = pl.Series([None] * 2 * m + expected.tolist(), dtype=pl.Float64)
     return pl.DataFrame({"space": [space] * len(names), "measure": names, **columns, "independent": independent})
 
@@ -131,13 +131,12 @@ def confusions(subject: Subject) -> Finding:
                 "No held-out item is outscored by a wrong item that has the same modalities; there is nothing to compare."
             )
         tables[space] = tell(space, found, user.cpu().numpy())
-    said = {space: dict(zip(t["measure"], t["false_positive"], strict=True)) for space, t in tables.items()}
+    said = {space: dict(zip(t["measure"], t["mistake"], strict=True)) for space, t in tables.items()}
     chance = dict(zip(tables["raw"]["measure"], tables["raw"]["random"], strict=True))
     one, none = _count(1, len(modalities)), _count(0, len(modalities))
     every = _count(len(modalities), len(modalities))
     means = ", ".join(
-        f"{m} {said['raw'][f'mean cosine in {m}']:.2f} (random items {chance[f'mean cosine in {m}']:.2f})"
-        for m in modalities
+        f"{m} {said['raw'][f'cosine in {m}']:.2f} (random items {chance[f'cosine in {m}']:.2f})" for m in modalities
     )
     says = (
         f"{len(target):,} of {len(pairs[0]):,} held-out items are outscored by a wrong item. Cosine to the first of these in "
@@ -161,12 +160,12 @@ def _figures(spaces: Mapping[str, Confusions], tables: Mapping[str, pl.DataFrame
     figures = []
     for space, table in tables.items():
         counts = table.filter(pl.col("independent").is_not_null())[1:]  # most are close in none: no room for the others
-        names = {"first false positive": "false_positive", "if independent": "independent", "random item": "random"}
+        names = {"first mistake": "mistake", "if independent": "independent", "random item": "random"}
         series = {title: counts[column].to_list() for title, column in names.items()}
         figures.append(grouped(counts["measure"].to_list(), series, f"share of pairs, {space} features"))
     found = spaces["raw"]
     for column, m in enumerate(found.modalities):
-        samples = {"first false positive": found.confused[:, column], "random item": found.drawn[:, column]}
+        samples = {"first mistake": found.confused[:, column], "random item": found.drawn[:, column]}
         known = {name: values[~np.isnan(values)].tolist() for name, values in samples.items()}
         if all(known.values()):
             figures.append(densities(known, f"cosine with the target in {m}"))
@@ -178,4 +177,4 @@ def _count(n: int, of: int) -> str:
         return "close in none"
     if n == of:
         return "close in both" if of == 2 else "close in all"
-    return f"close in exactly {('one', 'two', 'three', 'four')[n - 1] if n < 5 else n}"
+    return f"close in just {('one', 'two', 'three', 'four')[n - 1] if n < 5 else n}"

@@ -26,7 +26,7 @@ def subject(**factors: object) -> Subject:
     return Subject.of_data(draw(**sizes).dataset)  # type: ignore[arg-type]
 
 
-def shares(found: Finding, space: str = "raw", column: str = "false_positive") -> dict[str, float]:
+def shares(found: Finding, space: str = "raw", column: str = "mistake") -> dict[str, float]:
     rows = found.table.filter(pl.col("space") == space)
     return dict(zip(rows["measure"], rows[column], strict=True))
 
@@ -74,8 +74,8 @@ def test_one_modality_that_fools_the_model_is_found_and_the_other_can_tell() -> 
     share = shares(found)
     assert share["close in text"] > 0.9
     assert share["close in image"] == pytest.approx(0.05, abs=0.03)
-    assert share["close in exactly one"] > 0.85
-    assert share["mean cosine in text"] > share["mean cosine in image"] + 0.3
+    assert share["close in just one"] > 0.85
+    assert share["cosine in text"] > share["cosine in image"] + 0.3
     assert shares(found, column="random")["close in text"] == pytest.approx(0.05, abs=0.005)
 
 
@@ -83,7 +83,7 @@ def test_modalities_that_repeat_each_other_are_fooled_together() -> None:
     look = subject(unique=NOTHING, synergy=NOTHING, nuisance=0)
     share = shares(confusions(replace(look, reps=fooled_by(look, "text"))))
     assert share["close in both"] > 0.8
-    assert share["close in exactly one"] < 0.2
+    assert share["close in just one"] < 0.2
 
 
 def test_a_model_that_knows_nothing_confuses_at_random() -> None:
@@ -102,11 +102,11 @@ def test_counts_of_close_modalities_sum_to_one_for_three_modalities() -> None:
     widths = {"image": 24, "text": 16, "audio": 12}
     look = subject(modalities=widths, missing=0.2)
     found = confusions(replace(look, reps=fooled_by(look, "image", "audio")))
-    counts = ["close in none", "close in exactly one", "close in exactly two", "close in all"]
-    for column in ("false_positive", "random", "independent"):
+    counts = ["close in none", "close in just one", "close in just two", "close in all"]
+    for column in ("mistake", "random", "independent"):
         assert sum(shares(found, column=column)[name] for name in counts) == pytest.approx(1)
     assert len(found.figures) == 4
-    assert "close in exactly one" in found.says
+    assert "close in just one" in found.says
 
 
 def test_items_that_lack_a_modality_are_left_out_of_it() -> None:
@@ -120,9 +120,9 @@ def test_items_that_lack_a_modality_are_left_out_of_it() -> None:
     assert np.isnan(found.confused[:5, 0]).all()
     assert not np.isnan(found.confused[5:, 0]).any() and not np.isnan(found.confused[:, 1]).any()
     table = tell("raw", found, np.arange(10))
-    row = table.row(by_predicate=pl.col("measure") == "mean cosine in image", named=True)
+    row = table.row(by_predicate=pl.col("measure") == "cosine in image", named=True)
     expected = torch.cosine_similarity(values[target[5:]], values[wrong[5:]]).mean()
-    assert row["false_positive"] == pytest.approx(float(expected), abs=1e-6)
+    assert row["mistake"] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_projected_features_are_a_space_of_their_own() -> None:
@@ -130,7 +130,7 @@ def test_projected_features_are_a_space_of_their_own() -> None:
     reps = fooled_by(look, "text")
     after = {m: Rows(torch.zeros(400, 2) + torch.tensor([1.0, 0.0])) for m in look.raw}
     found = confusions(replace(look, reps=reps, after=after))
-    assert shares(found, "projected")["mean cosine in image"] == pytest.approx(1)
+    assert shares(found, "projected")["cosine in image"] == pytest.approx(1)
     assert set(found.table["space"]) == {"raw", "projected"}
     only_text = confusions(replace(look, reps=reps, after={"text": after["text"]}))
     assert set(only_text.table["space"]) == {"raw"}
@@ -139,7 +139,7 @@ def test_projected_features_are_a_space_of_their_own() -> None:
 def test_intervals_hold_the_mean() -> None:
     look = subject(redundant=NOTHING)
     table = confusions(replace(look, reps=fooled_by(look, "text"))).table
-    assert (table["low"] <= table["false_positive"]).all() and (table["false_positive"] <= table["high"]).all()
+    assert (table["low"] <= table["mistake"]).all() and (table["mistake"] <= table["high"]).all()
     assert (table["low"] < table["high"]).sum() >= len(table) - 1
 
 
