@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from prismrec.cli.app import app
 from prismrec.config import RunSettings, override, resolve
 from prismrec.data.synthetic import draw
+from prismrec.diagnostics import DIAGNOSTICS
 from prismrec.models import MODELS, Strict
 from prismrec.plugins import PLUGINS
 from prismrec.recommender import Recommender
@@ -235,6 +236,11 @@ def test_models_and_plugins_are_those_of_the_code() -> None:
     assert listed == {m.name: "-" if m.paper.venue == "-" else str(m.paper.year) for m in MODELS}
     plugins = rows(DOCS / "models.md", "| name | paper | year | needs of the model |")
     assert [re.findall(r"`(\w+)`", cells[0]) for cells in plugins] == [[p.name] for p in PLUGINS]
+
+
+def test_diagnostics_are_those_of_the_code() -> None:
+    listed = [cells[0].strip("`") for cells in rows(DOCS / "diagnostics.md", "| name | asks | needs |")]
+    assert listed == [measure.__name__ for measure in DIAGNOSTICS]
 
 
 def test_a_run_folder_holds_what_the_page_says(walked: Path) -> None:
