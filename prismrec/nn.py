@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prismrec.types import Feats, ItemIds, Rows, take
 
@@ -60,30 +61,34 @@ class Projector(nn.Module):
         if trainable:
             self.table = nn.Parameter(torch.where(raw.present[:, None], raw.values.float(), self.stand_in))
 
-    def forward(self, raw: Raw, index: ItemIds | None) -> Tensor:
-        """Features of the items of ``index`` (n, d), or of all (I, d)."""
+    def forward(self, raw: Raw, index: ItemIds | None, matrix: Tensor | None = None) -> Tensor:
+        """Features of the items of ``index`` (n, d), or of all (I, d); times ``matrix`` (d, d') if given one."""
+        net = self._times(matrix)
         if self.table is not None:
-            out: Tensor = self.net(self.table if index is None else take(self.table, index.ids))
-            return out
+            return net(self.table if index is None else take(self.table, index.ids))
         if index is not None:
             ids = index.ids
-            if self._on_cpu(raw.values):
-                return _product(lambda: self.scratch.rows(raw, ids, self.stand_in), self.net)
-            return self._project(raw.values.index_select(0, ids), None if raw.complete else raw.present[ids])
+            if isinstance(net, _Linear) and raw.values.device.type == "cpu":
+                return net.product(lambda: self.scratch.rows(raw, ids, self.stand_in))
+            return self._project(net, raw.values.index_select(0, ids), None if raw.complete else raw.present[ids])
         masks = [None] * -(-len(raw.values) // _BLOCK) if raw.complete else raw.present.split(_BLOCK)
-        return torch.cat([self._project(*part) for part in zip(raw.values.split(_BLOCK), masks, strict=True)])
+        return torch.cat([self._project(net, *part) for part in zip(raw.values.split(_BLOCK), masks, strict=True)])
 
-    def _project(self, values: Tensor, present: Tensor | None) -> Tensor:
+    def _project(self, net: Callable[[Tensor], Tensor], values: Tensor, present: Tensor | None) -> Tensor:
         values = values.to(self.stand_in.dtype)
         if present is not None:
             values = torch.where(present[:, None], values, self.stand_in)
-        if self._on_cpu(values):
-            return _product(lambda: values, self.net)
-        out: Tensor = self.net(values)
-        return out
+        if isinstance(net, _Linear) and values.device.type == "cpu":
+            return net.product(lambda: values)
+        return net(values)
 
-    def _on_cpu(self, values: Tensor) -> bool:
-        return type(self.net) is nn.Linear and values.device.type == "cpu"
+    def _times(self, matrix: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """``net`` times ``matrix``, which goes into the weight of the last layer if that is linear."""
+        *layers, last = self.net if type(self.net) is nn.Sequential else [self.net]
+        if type(last) is not nn.Linear:
+            return self.net if matrix is None else lambda x: self.net(x) @ matrix
+        linear = _Linear(last.weight, last.bias) if matrix is None else _Linear(last.weight, last.bias).times(matrix)
+        return (lambda x: linear(functools.reduce(lambda h, layer: layer(h), layers, x))) if layers else linear
 
 
 class _Scratch:
@@ -113,10 +118,25 @@ class _Scratch:
         return rows
 
 
-def _product(rows: Callable[[], Tensor], net: nn.Module) -> Tensor:
-    """``net`` (linear) of raw rows that take no gradient, on a CPU; ``rows`` is asked again when the gradient is due."""
-    out: Tensor = _Product.apply(rows, net.weight, net.bias)  # type: ignore[no-untyped-call]
-    return out
+@dataclass(frozen=True)
+class _Linear:
+    """x ↦ x Wᵀ + b."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def product(self, rows: Callable[[], Tensor]) -> Tensor:
+        """Of raw rows that take no gradient, on a CPU; ``rows`` is asked again when the gradient is due."""
+        out: Tensor = _Product.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return out
+
+    def times(self, matrix: Tensor) -> _Linear:
+        """(x Wᵀ + b) M as x (MᵀW)ᵀ + bM: a product with the d rows of W costs next to nothing beside one with all x."""
+        with torch.autocast(matrix.device.type, enabled=False):
+            return _Linear(matrix.T @ self.weight, None if self.bias is None else self.bias @ matrix)
 
 
 class _Product(torch.autograd.Function):
@@ -157,8 +177,13 @@ class Projections(nn.ModuleDict):
     """One φ_m for each modality, as a dictionary."""
 
     def project(self, raw: Mapping[str, Raw], index: ItemIds | None) -> Feats:
-        """Projected features of every modality that has a φ."""
-        return {m: Rows(phi(raw[m], index), index) for m, phi in self.items()}
+        """Projected features of every modality that has a φ.
+
+        In training they are made when they are first read, so that a matrix that comes first (``Rows.times``) goes into φ's
+        last layer, and what nobody reads is not made.
+        """
+        makers = {m: functools.partial(phi, raw[m], index) for m, phi in self.items()}
+        return {m: Rows(make if torch.is_grad_enabled() else make(), index) for m, make in makers.items()}
 
 
 def xavier_table(rows: int, width: int) -> nn.Parameter:

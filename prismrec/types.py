@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -60,11 +61,34 @@ class ItemIds:
 class Rows:
     """A table of which row i belongs to item i (``index`` is None) or to item ``index.ids[i]``.
 
-    ``values`` (n, d). ``at`` takes global ids, so that nobody else needs to know which case holds.
+    ``source``: the table (n, d), or what makes it, times a matrix (d, d') if given one. ``at`` takes global ids, so that
+    nobody else needs to know which case holds.
     """
 
-    values: Tensor
+    source: Tensor | Callable[[Tensor | None], Tensor]
     index: ItemIds | None = None
+
+    @cached_property
+    def values(self) -> Tensor:
+        """(n, d), made when first asked for."""
+        return self.source if isinstance(self.source, Tensor) else self.source(None)
+
+    def times(self, matrix: Tensor) -> Rows:
+        """The same rows times ``matrix`` (d, d'). Rows that are still to be made take it into the layer that makes them."""
+        make = self._maker()
+        if make is None:
+            return self.with_values(self.values @ matrix)
+        return Rows(lambda after: make(matrix if after is None else matrix @ after), self.index)
+
+    def plus(self, row: Tensor) -> Rows:
+        """The same rows, ``row`` (d,) added to each; those that are still to be made are still to be made."""
+        make = self._maker()
+        if make is None:
+            return self.with_values(self.values + row)
+        return Rows(lambda after: make(after) + (row if after is None else row @ after), self.index)
+
+    def _maker(self) -> Callable[[Tensor | None], Tensor] | None:
+        return None if isinstance(self.source, Tensor) or "values" in vars(self) else self.source
 
     def at(self, items: Tensor) -> Tensor:
         """Rows of ``items`` (any shape of global ids) → (\\*shape, d)."""
@@ -73,7 +97,7 @@ class Rows:
 
     def with_values(self, values: Tensor) -> Rows:
         """The same rows with other values (n, d')."""
-        return replace(self, values=values)
+        return Rows(values, self.index)
 
     @property
     def width(self) -> int:

@@ -121,3 +121,47 @@ def test_a_projection_made_between_forward_and_backward_changes_no_gradient() ->
         0
     ]
     assert torch.allclose(together, alone[0] + alone[1], rtol=1e-4, atol=1e-4)
+
+
+NETS = {
+    "linear": lambda: nn.Linear(5, 3),
+    "no bias": lambda: nn.Linear(5, 3, bias=False),
+    "mlp": lambda: nn.Sequential(nn.Linear(5, 4), nn.LeakyReLU(), nn.Linear(4, 3)),
+    "not linear at the end": lambda: nn.Sequential(nn.Linear(5, 3), nn.Tanh()),
+}
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("net", NETS)
+def test_a_matrix_that_goes_into_the_last_layer_gives_the_product_of_the_features_and_its_gradients(
+    net: str, whole: bool, trainable: bool
+) -> None:
+    torch.manual_seed(1)
+    data = raw(60)
+    phi = Projector(data, NETS[net](), trainable)
+    index = None if whole else ItemIds.of(torch.arange(7, 40), 60)
+    matrix, upstream = torch.randn(3, 2), torch.randn(60 if whole else 33, 2)
+    parameters = list(phi.parameters())
+    once, twice = phi(data, index, matrix), phi(data, index) @ matrix
+    assert torch.allclose(once, twice, atol=1e-6)
+    found, expected = (torch.autograd.grad((out * upstream).sum(), parameters) for out in (once, twice))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(found, expected, strict=True))
+
+
+def test_in_training_features_are_made_when_they_are_read_and_once() -> None:
+    data = {"image": raw(), "text": raw(12, 4)}
+    asked = []
+
+    class Watched(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            asked.append(len(x))
+            return super().forward(x)
+
+    phi = Projections({m: Projector(r, Watched(r.width, 3)) for m, r in data.items()})
+    feats = phi.project(data, None)
+    assert asked == []
+    assert feats["text"].values is feats["text"].values and asked == [12]
+    with torch.no_grad():
+        phi.project(data, None)
+    assert asked == [12, 12, 12]

@@ -99,3 +99,31 @@ def test_a_batch_moves_whole(weights: bool) -> None:
     tensors = [moved.user, moved.pos, moved.neg, *moved.picks.values(), *([moved.weight] if weights else [])]
     assert all(isinstance(value, Tensor) and value.device.type == "meta" for value in tensors)
     assert isinstance(moved, Batch) and (moved.weight is not None) == weights
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_rows_times_a_matrix_and_plus_a_row_are_the_same_made_before_or_after(made: bool) -> None:
+    table, first, second, row = torch.randn(4, 3), torch.randn(3, 3), torch.randn(3, 2), torch.randn(3)
+    asked = []
+
+    def make(after: Tensor | None) -> Tensor:
+        asked.append(after)
+        return table if after is None else table @ after
+
+    rows = Rows(make)
+    if made:
+        assert rows.values is table
+    out = rows.plus(row).times(first).plus(row).times(second)
+    expected = ((table + row) @ first + row) @ second
+    assert torch.allclose(out.values, expected, atol=1e-6)
+    assert len(asked) == 1 and (asked[0] is None) == made  # one product with the table
+    assert torch.allclose(rows.values, table) and out.values is out.values
+
+
+def test_rows_still_to_be_made_keep_their_index() -> None:
+    index = ItemIds.of(torch.tensor([5, 2]), 7)
+    rows = Rows(lambda after: torch.eye(2) if after is None else after, index)
+    for changed in (rows, rows.times(torch.eye(2)), rows.plus(torch.zeros(2)), rows.with_values(torch.eye(2))):
+        assert changed.index is index
+        assert torch.equal(changed.at(torch.tensor([5])), torch.tensor([[0.0, 1.0]]))
+        assert changed.width == 2

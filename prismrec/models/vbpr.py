@@ -65,7 +65,7 @@ class VBPR(Model):
 
     def project(self, raw: Mapping[str, Raw], index: ItemIds | None) -> Feats:
         feats = super().project(raw, index)
-        return {m: rows.with_values(rows.values + self.bias / len(feats)) for m, rows in feats.items()}
+        return {m: rows.plus(self.bias / len(feats)) for m, rows in feats.items()}
 
     def forward(self, feats: Feats) -> Reps:
         some = next(iter(feats.values()))

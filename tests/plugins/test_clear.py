@@ -9,11 +9,12 @@ from torch import Tensor
 
 from prismrec.assembly import Assembly
 from prismrec.errors import PrismError
-from prismrec.models import BPR, FREEDOM, VBPR, Model
+from prismrec.models import BPR, FREEDOM, VBPR, CLEARBackbone, Model
 from prismrec.plugins.clear import CLEAR, redundant_directions
 from prismrec.sampling import generator
-from prismrec.types import Rows
+from prismrec.types import Feats, Rows
 
+HOSTS = [VBPR, FREEDOM, CLEARBackbone]
 on_vbpr_and_freedom = pytest.mark.parametrize("model", [VBPR, FREEDOM], ids=lambda model: model.name)
 
 
@@ -236,6 +237,29 @@ def test_training_and_evaluation_use_the_projected_features_wherever_the_model_u
         assert torch.allclose(reps.modal[m][1].values, expected, atol=1e-6)
     content = sum(rows.values for _, rows in reps.modal.values())
     assert torch.allclose(reps.item.values[:, DIM:], content, atol=1e-6)
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("model", HOSTS, ids=lambda model: model.name)
+def test_damping_in_the_projections_weight_is_damping_of_the_features(model: type[Model], center: bool) -> None:
+    """In training no product with the features is made; terms and gradients are those of the product."""
+    ctx = context(missing=True)
+    assembly = made(model, ctx, [(CLEAR, config(center=center))])
+    assembly.start_epoch(0, generator(0))
+    rows, project = batch(ctx), assembly.model.project
+    results = []
+    for early in (False, True):
+
+        def made_early(raw: Any, index: Any, early: bool = early) -> Feats:
+            feats = project(raw, index)
+            return {m: Rows(r.values, r.index) for m, r in feats.items()} if early else feats
+
+        assembly.model.project = made_early  # type: ignore[method-assign]
+        terms = assembly.loss(rows)
+        gradients = torch.autograd.grad(total(terms), list(assembly.parameters()))
+        results.append([*terms.values(), *gradients])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_before_the_first_epoch_it_is_the_identity() -> None:
