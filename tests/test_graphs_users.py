@@ -33,13 +33,35 @@ def naive(user: Tensor, item: Tensor, users: int, k: int) -> list[list[tuple[int
 
 
 @QUICK
-@given(st.integers(0, 2**31), st.integers(1, 40), st.sampled_from([1, 1500, 1 << 20]))
-def test_neighbours_are_those_of_a_naive_loop_whatever_the_blocks(seed: int, k: int, memory: int) -> None:
-    user, item = log(seed)
-    ids, counts = graphs.co_interactions(user, item, 30, 12, k, memory)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.sampled_from([1, 1500, 1 << 20]), st.sampled_from([12, 60]))
+def test_neighbours_are_those_of_a_naive_loop_whatever_the_blocks(seed: int, k: int, memory: int, items: int) -> None:
+    user, item = log(seed, items=items)
+    ids, counts = graphs.co_interactions(user, item, 30, items, k, memory)
     assert ids.dtype == torch.int64 and counts.dtype == torch.float32
     found = [list(zip(*row, strict=True)) for row in zip(ids.tolist(), counts.tolist(), strict=True)]
     assert found == naive(user, item, 30, k)
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 600])
+@pytest.mark.parametrize("memory", [20_000, 1 << 28])
+@pytest.mark.parametrize("wide", [False, True])
+def test_neighbours_are_those_of_a_dense_product_where_a_few_items_are_everybodys(
+    k: int, memory: int, wide: bool
+) -> None:
+    users, items, rng = 500, 220, torch.Generator().manual_seed(k)
+    chance = torch.rand(items, generator=rng) ** 4 * 0.2 + 0.005
+    chance[[3, 50, 51, 199]] = torch.tensor([0.95, 0.6, 0.5, 0.3])
+    r = (torch.rand(users, items, generator=rng) < chance).float()
+    if wide:
+        r[:60, 5:120] = 1  # more common items than are told apart on the way
+    r[-1] = 0
+    ids, counts = graphs.co_interactions(*r.nonzero(as_tuple=True), users, items, k, memory)
+    c = (r @ r.T).fill_diagonal_(0)
+    best, column = c.sort(dim=1, descending=True, stable=True)
+    width = min(k, users)
+    assert torch.equal(counts[:, :width], best[:, :width])
+    assert torch.equal(ids[:, :width], torch.where(best > 0, column, -1)[:, :width])
+    assert ids[:, width:].eq(-1).all() and not counts[:, width:].any()
 
 
 def test_dualgnn_fact_1_counts_are_symmetric_without_diagonal_and_at_most_the_smaller_degree() -> None:
