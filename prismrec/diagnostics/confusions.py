@@ -91,8 +91,8 @@ def tell(space: str, found: Confusions, user: np.ndarray) -> pl.DataFrame:
 
     Columns space, measure, mistake, low and high (95 %, users redrawn; ``user`` (n,) says whose each pair is),
     random, independent. Shares are over pairs of items that have every modality. ``random``: the same of random items.
-    ``independent``: the share that would be if being close in one modality said nothing of the others, from how often false
-    positives are close in each.
+    ``independent``: the share that would be if being close in one modality said nothing of the others, from how often
+    mistakes are close in each.
     """
     m = len(found.modalities)
     counted = [_count(n, m) for n in range(m + 1)]

@@ -132,10 +132,12 @@ def test_a_diagnosis_leaves_the_run_as_it_was_and_comes_out_the_same_again(train
     assert look.assembly is not None
     before = {name: value.clone() for name, value in look.assembly.state_dict().items()}
     random = torch.random.get_rng_state()
-    again = diagnose(look)
+    quick = ("neighbours", "similarities", "singular_values", "subsets", "confusions")
+    again = diagnose(look, quick)
     assert torch.equal(random, torch.random.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in look.assembly.state_dict().items())
-    for a, b in zip(found.findings, again.findings, strict=True):
+    before_that = [finding for finding in found.findings if finding.name in quick]
+    for a, b in zip(before_that, again.findings, strict=True):
         assert a.table.equals(b.table), a.name
         assert a.says == b.says
         assert a.figures == b.figures
