@@ -102,7 +102,7 @@ def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
         text = Text(f"{row['title']} ({row['venue']} {row['year']})").append(
             f"\n{settings}" if settings else "", style="dim"
         )
-        cells = [Text(row["name"], style="bold")]
+        cells: list[Text | str] = [Text(row["name"], style="bold")]
         if needy:
             count = row["modalities"]
             cells.append(f"{count} modalit{'y' if count == 1 else 'ies'}" if count else "")
