@@ -113,7 +113,7 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     direction: the sum is over keys. log B where all cosines are equal, at most 2/τ more. Van den Oord et al. 2018,
     arXiv:1807.03748, eq. 4, with the cosine over τ as the logarithm of its f.
     """
-    logits = unit(query) @ unit(key).T / temperature
+    logits = unit(query) / temperature @ unit(key).T  # a division of B × d, not of B × B
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
