@@ -48,12 +48,35 @@ def weights_path(work: Path, arm: Arm, data: str, what: str) -> Path:
     return work / data / arm.name / f"{what}.safetensors"
 
 
+def trials(arm: Arm, data: str) -> dict[int, dict[str, Any]]:
+    """Number → record of the arm's finished trials. One of other settings than the plan's does not count."""
+    found = {}
+    for number, settings in enumerate(arm.tried):
+        path = trial_path(arm, data, number)
+        record = json.loads(path.read_text()) if path.exists() else {}
+        if record.get("settings") == settings:
+            found[number] = record
+    return found
+
+
+def runs(arm: Arm, data: str) -> dict[int, dict[str, Any]]:
+    """Seed → record of the arm's finished runs with its best settings; none while a trial is missing."""
+    number = best_trial(arm, data)
+    found = {}
+    for seed in SEEDS if number is not None else ():
+        path = seed_path(arm, data, seed)
+        record = json.loads(path.read_text()) if path.exists() else {}
+        if record.get("settings") == arm.tried[number or 0]:
+            found[seed] = record
+    return found
+
+
 def best_trial(arm: Arm, data: str) -> int | None:
     """The number of the trial with the best validation metric; None while one is missing. Ties go to the first."""
-    paths = [trial_path(arm, data, number) for number in range(len(arm.tried))]
-    if not all(path.exists() for path in paths):
+    found = trials(arm, data)
+    if len(found) < len(arm.tried):
         return None
-    return int(np.argmax([json.loads(path.read_text())["valid"][arm.metric] for path in paths]))
+    return max(found, key=lambda number: (found[number]["valid"][arm.metric], -number))
 
 
 def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Path) -> dict[str, Any]:
@@ -143,12 +166,12 @@ Job = tuple[str, str, str, int]  # stage, arm, data, number of a trial or seed
 def due(arms: list[Arm], data: list[str]) -> list[Job]:
     """All that can be done now, in order: an arm's trials, then its seeds."""
     jobs: list[Job] = []
-    for name in data:
-        for arm in arms:
-            missing = [n for n in range(len(arm.tried)) if not trial_path(arm, name, n).exists()]
+    for arm in arms:
+        for name in data:
+            missing = [n for n in range(len(arm.tried)) if n not in trials(arm, name)]
             jobs += [("trial", arm.name, name, n) for n in missing]
             if not missing:
-                jobs += [("final", arm.name, name, s) for s in SEEDS if not seed_path(arm, name, s).exists()]
+                jobs += [("final", arm.name, name, s) for s in SEEDS if s not in runs(arm, name)]
     return jobs
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 from typing import Any
 
 import numpy as np
 
-from benchmarks.methods import DATA, KEPT, METRICS, SEEDS, seed_path, trial_path, unpack
+from benchmarks.methods import DATA, KEPT, METRICS, SEEDS, runs, trials, unpack
 from benchmarks.methods_plan import ARMS, NOTES, TRIALS, Arm
 from prismrec.compare import paired
 
@@ -37,20 +36,19 @@ averaged over seeds first, with the 95 % interval of the difference by bootstrap
 
 def records(arm: Arm, data: str) -> list[dict[str, Any]]:
     """The finished runs of an arm."""
-    paths = [seed_path(arm, data, seed) for seed in SEEDS]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    return list(runs(arm, data).values())
 
 
-def mean_and_spread(runs: list[dict[str, Any]], metric: str) -> str:
+def mean_and_spread(found: list[dict[str, Any]], metric: str) -> str:
     """Mean ± standard deviation over seeds."""
-    values = [run["test"][metric] for run in runs]
+    values = [run["test"][metric] for run in found]
     spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
     return f"{np.mean(values):.4f}{spread}"
 
 
-def recalls(runs: list[dict[str, Any]], cutoff: int) -> np.ndarray:
+def recalls(found: list[dict[str, Any]], cutoff: int) -> np.ndarray:
     """Recall of each user, averaged over runs."""
-    return np.mean([unpack(run[f"hits@{cutoff}"]) / unpack(run["relevant"]) for run in runs], axis=0)
+    return np.mean([unpack(run[f"hits@{cutoff}"]) / unpack(run["relevant"]) for run in found], axis=0)
 
 
 def gain(arm: Arm, data: str) -> tuple[str, str]:
@@ -61,7 +59,7 @@ def gain(arm: Arm, data: str) -> tuple[str, str]:
     seeds = {r["seed"] for r in ours} & {r["seed"] for r in theirs}
     if not seeds:
         return "", ""
-    a, b = (recalls([r for r in runs if r["seed"] in seeds], arm.cutoff) for runs in (ours, theirs))
+    a, b = (recalls([r for r in side if r["seed"] in seeds], arm.cutoff) for side in (ours, theirs))
     test = paired(a, b)
     return f"{a.mean() / b.mean() - 1:+.1%}", f"{test.mean:+.4f} [{test.low:+.4f}, {test.high:+.4f}], p = {test.p:.2g}"
 
@@ -94,9 +92,9 @@ def results(data: str) -> list[str]:
         head = ["arm", "seeds", *shown, f"gain in {chosen}", "paired difference", "published", "published gain"]
         lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for arm in arms:
-            runs = records(arm, data)
+            found = records(arm, data)
             told = arm.published if data == "baby" else {}
-            cells = [arm.name, str(len(runs)), *(mean_and_spread(runs, m) for m in shown), *gain(arm, data)]
+            cells = [arm.name, str(len(found)), *(mean_and_spread(found, m) for m in shown), *gain(arm, data)]
             cells += [f"{told[chosen]:.4f}" if chosen in told else "", published_gain(arm, chosen) if told else ""]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
@@ -107,9 +105,7 @@ def search(data: str) -> list[str]:
     """What each arm tried, best first."""
     lines = ["| arm | settings | validation | best epoch | epochs | seconds |", "|---|---|---|---|---|---|"]
     for arm in ARMS:
-        paths = [trial_path(arm, data, number) for number in range(len(arm.tried))]
-        found = [json.loads(path.read_text()) for path in paths if path.exists()]
-        for r in sorted(found, key=lambda r: -r["valid"][arm.metric]):
+        for r in sorted(trials(arm, data).values(), key=lambda r: -r["valid"][arm.metric]):
             row = [
                 arm.name,
                 settings(r),
@@ -126,10 +122,10 @@ def missing(data: str) -> list[str]:
     """What was not run."""
     lines = []
     for arm in ARMS:
-        trials = [n for n in range(len(arm.tried)) if not trial_path(arm, data, n).exists()]
-        seeds = [s for s in SEEDS if not seed_path(arm, data, s).exists()]
-        if trials or seeds:
-            said = [f"{len(trials)} of {len(arm.tried)} trials"] if trials else []
+        lacking = len(arm.tried) - len(trials(arm, data))
+        seeds = [s for s in SEEDS if s not in runs(arm, data)]
+        if lacking or seeds:
+            said = [f"{lacking} of {len(arm.tried)} trials"] if lacking else []
             said += [f"seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"] if seeds else []
             lines.append(f"- {data}, {arm.name}: {' and '.join(said)}")
     return lines
