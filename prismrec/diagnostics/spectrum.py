@@ -210,8 +210,8 @@ def _rank_figure(s: Tensor, label: str, prices: Sequence[float]) -> str:
     """Eq. 13 by k, with a dot at each minimum."""
     lines, best = {}, {}
     for price in prices:
-        values = objective(s, price)[: _SHOWN // 2 + 1].numpy()
+        values = objective(s, price).numpy()
         name = f"price {price:g}"
-        lines[name] = list(range(len(values))), values.tolist()
+        lines[name] = list(range(len(values)))[: _SHOWN + 1], values[: _SHOWN + 1].tolist()
         best[name] = float(np.argmin(values))
     return curves(lines, "energy left + price · k", best, x=f"k, {label}")
