@@ -113,6 +113,16 @@ def test_a_row_of_zeros_has_no_direction_and_a_gradient_of_ordinary_size() -> No
     assert x.grad is not None and x.grad[1].tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (4, 2, 3)])
+def test_the_gradient_of_unit_rows_is_that_of_the_quotient(shape: tuple[int, ...]) -> None:
+    x = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(unit, [x])
+    upstream = torch.randn(*shape, dtype=torch.float64)
+    plain = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    found, expected = (torch.autograd.grad((out * upstream).sum(), x)[0] for out in (unit(x), plain))
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
 @QUICK
 @given(st.integers(0, 2**31))
 def test_the_divergence_from_a_standard_normal_is_that_of_torch(seed: int) -> None:
