@@ -37,7 +37,7 @@ class InfoNCE(Plugin):
     class Config(Strict):
         """``weight`` is λ, ``temperature`` is τ."""
 
-        weight: float = Field(0.1, ge=0, description="λ; 0 switches the plug-in off")
+        weight: float = Field(0.01, ge=0, description="λ; 0 switches the plug-in off")
         temperature: float = Field(0.2, gt=0)
         codes: Codes = Field("sides", description="the item sides that the model states by modality, or the features")
         symmetric: bool = Field(True, description="mean of both directions; else the earlier modality seeks the later")
