@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,8 @@ from scipy.linalg import subspace_angles
 from subjects import assembled, planted, shared_of
 from torch import Tensor
 
+from prismrec.data.sources import read
+from prismrec.data.synthetic import Factor
 from prismrec.diagnostics.shared_space import (
     Classes,
     classes_of,
@@ -169,6 +172,20 @@ def test_classes_come_from_the_caller_or_the_item_table() -> None:
     finding = shared_subspace(Subject.of_data(data), classes=random)
     assert "4 classes (the caller)" in finding.says
     assert abs(cell(finding, "raw", "image", "shared", "fisher")) < 0.05
+
+
+def test_genres_of_movielens_are_classes(shared_data: Path) -> None:
+    found = classes_of(read(shared_data / "ml100k"))
+    assert found is not None and found.source == "the first of genres"
+    assert {"Drama", "Comedy", "Horror"} <= set(found.names) and (found.label >= 0).mean() > 0.95
+
+
+def test_where_nothing_is_shared_clear_damps_what_only_one_modality_knows() -> None:
+    data = planted(redundant=Factor(0, 0.0), missing=0.0)
+    finding = shared_subspace(assembled(data, clear={"rank": 8, "strength": 0.9}))
+    for m in ("image", "text"):
+        assert cell(finding, "before", m, "shared", "share") > 0.5
+        assert cell(finding, "after", m, "all", "energy") < 0.55 * cell(finding, "before", m, "all", "energy")
 
 
 def test_a_rank_out_of_bounds_is_refused() -> None:
