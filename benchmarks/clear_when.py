@@ -144,8 +144,8 @@ ABOUT = (
     f"{METRIC} on validation, mean over seeds; with CLEAR: the difference, paired by seed, mean ± standard deviation. "
     "Catalogues of 1,000 users and 500 items (`prismrec.data.synthetic.draw`), whose utility has the same variance everywhere. "
     "“Nobody cares”: the shared factors fill the features and have no weight in anybody's taste, which is the paper's "
-    "assumption. “Once”: directions are taken before the first step and kept. “CLEAR chosen”: seeds in which validation prefers "
-    "some setting of CLEAR to none; “then on test”: what that choice gains."
+    "assumption. “Once”: directions are taken before the first step and kept. “CLEAR chosen”: seeds in which validation "
+    "prefers some setting of CLEAR to none; “then on test”: what that choice gains."
 )
 
 
