@@ -26,6 +26,7 @@ from prismrec.data.synthetic import draw
 from prismrec.diagnostics import DIAGNOSTICS
 from prismrec.models import MODELS, Strict
 from prismrec.plugins import PLUGINS
+from prismrec.recipes import expand
 from prismrec.recommender import Recommender
 from prismrec.train import TrainConfig
 
@@ -145,7 +146,7 @@ def test_commands_parse_and_their_settings_exist(page: Path) -> None:
             pytest.fail(f"{name_of(page)}: prismrec {shlex.join(args)}: {error}")
         if args[:1] == ["train"] and given.get("model"):
             tree = {"model": {"name": given["model"]}, "plugins": {p: {} for p in given["plugin"] or []}}
-            resolve(override(tree, given["assign"] or []))
+            resolve(override(expand(tree), given["assign"] or []))
 
 
 @pytest.mark.parametrize("name", RUN)
