@@ -120,14 +120,18 @@ def test_fact_4_turning_one_side_turns_its_directions_and_leaves_inner_products(
     assert torch.allclose(a @ a.T, b @ b.T, atol=1e-6)
 
 
-def test_fact_5_a_planted_shared_factor_is_found() -> None:
+@pytest.mark.parametrize("modalities", [2, 3])
+@pytest.mark.parametrize("k", [1, 3])
+def test_fact_5_planted_shared_factors_are_found(k: int, modalities: int) -> None:
     rng = torch.Generator().manual_seed(2)
-    shared = torch.randn(4000, 1, generator=rng)
-    place = {m: torch.nn.functional.normalize(torch.randn(1, 10, generator=rng)) for m in ("image", "text")}
-    x = {m: 2 * shared @ direction + torch.randn(4000, 10, generator=rng) for m, direction in place.items()}
-    bases = redundant_directions(x, everywhere(x), config(rank=1))
-    for m, direction in place.items():
-        assert (bases[m].T @ direction.T).abs().item() > 0.995  # an angle below 6 degrees
+    shared = torch.randn(4000, k, generator=rng)
+    names = ["image", "text", "audio"][:modalities]
+    place = {m: torch.linalg.qr(torch.randn(10, k, generator=rng))[0] for m in names}
+    x = {m: 2 * shared @ directions.T + torch.randn(4000, 10, generator=rng) for m, directions in place.items()}
+    bases = redundant_directions(x, everywhere(x), config(rank=k))
+    for m, directions in place.items():
+        cosines = torch.linalg.svdvals(bases[m].T @ directions)  # of the principal angles
+        assert cosines.min() > 0.99  # below 9 degrees
 
 
 # ------------------------------------------------------------------------------------- departures and the settings
