@@ -40,6 +40,11 @@ class Assembly(nn.Module):
         return max([self._read, *(plugin.n_candidates for plugin in self.chain)])
 
     @property
+    def n_fresh(self) -> int:
+        """How many of them must be drawn for the row itself."""
+        return max([self.model.n_neg, *(plugin.n_fresh for plugin in self.chain)])
+
+    @property
     def _read(self) -> int:
         """Negatives a row that some loss reads, so that their features are needed."""
         return max([self.model.n_neg, *(plugin.n_neg for plugin in self.chain)])

@@ -125,6 +125,7 @@ def assemble(cfg: RunConfig, dataset: Dataset, device: torch.device) -> tuple[As
         ctx.n_items,
         batch_size=cfg.train.batch_size,
         n_neg=assembly.n_neg,
+        n_fresh=assembly.n_fresh,
         pool=cfg.train.negatives,
         popularity=cfg.train.popularity,
         seed=cfg.run.seed,

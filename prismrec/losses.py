@@ -101,9 +101,27 @@ def margins_of(user: Tensor, items: Tensor) -> Tensor:
 
     ⟨u, j⟩ − ⟨u, i⟩ is taken as ⟨u, j − i⟩: one product in place of two.
     """
-    pos, neg = items.split([1, len(items) - 1])
-    out: Tensor = ((neg - pos) * user).sum(-1)
+    out: Tensor = _Margins.apply(user, items)  # type: ignore[no-untyped-call]
     return out
+
+
+class _Margins(torch.autograd.Function):
+    """Its gradients written in place: PyTorch's own way takes twice as many passes."""
+
+    @staticmethod
+    def forward(ctx: Any, user: Tensor, items: Tensor) -> Tensor:
+        apart = items[1:] - items[:1]
+        ctx.save_for_backward(user, apart)
+        return (apart * user).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        user, apart = ctx.saved_tensors
+        by = grads[0].unsqueeze(-1)
+        of_items = user.new_empty(len(apart) + 1, *user.shape)
+        torch.mul(by, user, out=of_items[1:])
+        torch.sum(of_items[1:], 0, out=of_items[0]).neg_()
+        return (apart * by).sum(0), of_items
 
 
 def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:

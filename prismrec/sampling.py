@@ -2,6 +2,8 @@
 
 Every epoch and every column of negatives has a generator of its own, seeded by (seed, epoch, stream). So an epoch can be
 drawn again after an interruption, and asking for more negatives does not move the first ones.
+
+Whoever only chooses among many negatives may have them from the other rows of the batch, whose items it has at hand anyway.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class Sampler:
     ``user``, ``item`` (N,) int64 training rows on the device that is to train; ``weight`` (N,) or None. A negative is drawn
     from ``pool`` ("seen": items with a training row; "all": the catalogue) with probability ∝ (training rows)^``popularity``
     (0: uniform; an item without a row counts as one with a single row) and is never a training item of its user.
+
+    Of the ``n_neg`` negatives of a row, ``n_fresh`` (None: all) are drawn for it. Each further column holds the first
+    negatives of the batch's other rows, shifted by a random number: a single one is distributed alike, those of a batch are
+    few items. Where a row's user owns what it is lent, another is drawn.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Sampler:
         *,
         batch_size: int = 2048,
         n_neg: int = 1,
+        n_fresh: int | None = None,
         pool: Pool = "seen",
         popularity: float = 0.0,
         seed: int = 0,
@@ -54,6 +61,7 @@ class Sampler:
         self.user, self.item = user, item
         self.weight = None if weight is None else weight / weight.mean()
         self.n_items, self.batch_size, self.n_neg, self.seed = n_items, batch_size, n_neg, seed
+        self.n_fresh = n_neg if n_fresh is None else n_fresh
         count = torch.bincount(item, minlength=n_items)
         self.pool = (count > 0).nonzero().squeeze(1) if pool == "seen" else torch.arange(n_items, device=user.device)
         self.chance = None if popularity == 0 else count[self.pool].double().clamp(min=1).pow(popularity)
@@ -77,16 +85,27 @@ class Sampler:
         order = torch.randperm(len(self.user), generator=generator(self.seed, epoch, 0, device=device), device=device)
         user, pos = self.user.index_select(0, order), self.item.index_select(0, order)
         weight = None if self.weight is None else self.weight[order].split(self.batch_size)
-        columns = [self._negatives(user, generator(self.seed, epoch, 1 + c, device=device)) for c in range(self.n_neg)]
-        neg = torch.stack(columns, dim=1)
+        columns: list[Tensor] = []
+        for c in range(self.n_neg):
+            rng = generator(self.seed, epoch, 1 + c, device=device)
+            lent = self._shifted(columns[0], rng) if c >= max(self.n_fresh, 1) else None
+            columns.append(self._negatives(user, rng, lent))
+        neg = torch.stack(columns).T  # a batch's part is turned when it is read, near the processor
         split = (user.split(self.batch_size), pos.split(self.batch_size), neg.split(self.batch_size))
         for i, (u, p, n) in enumerate(zip(*split, strict=True)):
             yield Batch(u, p, n, None if weight is None else weight[i])
 
-    def _negatives(self, user: Tensor, rng: torch.Generator) -> Tensor:
-        """One column: for each of ``user`` (N,) an item that it does not own → (N,)."""
+    def _shifted(self, first: Tensor, rng: torch.Generator) -> Tensor:
+        """``first`` (N,), each batch of it turned by one number of rows."""
+        by = int(torch.randint(1, max(self.batch_size, 2), (1,), generator=rng, device=first.device))
+        whole = len(first) // self.batch_size
+        batches = first[: whole * self.batch_size].view(whole, self.batch_size)
+        return torch.cat([batches.roll(by, 1).view(-1), first[whole * self.batch_size :].roll(by)])
+
+    def _negatives(self, user: Tensor, rng: torch.Generator, drawn: Tensor | None = None) -> Tensor:
+        """One column: for each of ``user`` (N,) an item that it does not own → (N,); of ``drawn`` where that will do."""
         base = user * self.n_items
-        drawn = _draw(self.pool, self.cumulative, len(user), rng)
+        drawn = _draw(self.pool, self.cumulative, len(user), rng) if drawn is None else drawn
         wrong = self.taken.find(base + drawn)
         for _ in range(_ROUNDS):
             if len(wrong) == 0:
@@ -102,17 +121,21 @@ class Sampler:
 
 
 class _Set:
-    """A set of int64 keys, exact: marks by hash, one look into memory, rule out nearly all others; the rest is searched for."""
+    """A set of int64 keys, exact: marks by hash rule out nearly all others; the rest is searched for.
+
+    Marks are looked at twice: a few bytes for each key, which stay near the processor, then many, far away.
+    """
 
     def __init__(self, keys: Tensor) -> None:
         self.keys = torch.unique(keys)  # sorted
-        self.mask = (1 << min(max(64 * len(self.keys), 1).bit_length(), 26)) - 1  # at most 64 MB
-        self.marks = torch.zeros(self.mask + 1, dtype=torch.bool, device=keys.device)
-        self.marks[self._hash(self.keys)] = True
+        self.near = _marks(self.keys, 12, 22, 40)
+        self.far = _marks(self.keys, 64, 26, 20)  # at most 64 MB
 
     def find(self, keys: Tensor) -> Tensor:
         """Positions of those of ``keys`` (n,) that the set holds, ascending."""
-        maybe = self.marks.index_select(0, self._hash(keys)).nonzero().squeeze(1)
+        maybe = self.near.index_select(0, _hash(keys, self.near, 40)).nonzero().squeeze(1)
+        chosen = keys[maybe]
+        maybe = maybe[self.far.index_select(0, _hash(chosen, self.far, 20))]
         return maybe[self.holds(keys[maybe])]
 
     def holds(self, keys: Tensor) -> Tensor:
@@ -121,8 +144,16 @@ class _Set:
         found: Tensor = self.keys[place] == keys
         return found
 
-    def _hash(self, keys: Tensor) -> Tensor:
-        return (keys * -7046029254386353131 >> 20) & self.mask  # 2⁶⁴ over the golden ratio, modulo 2⁶⁴
+
+def _marks(keys: Tensor, each: int, most: int, shift: int) -> Tensor:
+    """A table of bool, marked where ``keys`` fall: about ``each`` places a key, 2^``most`` at most."""
+    marks = torch.zeros(1 << min(max(each * len(keys), 1).bit_length(), most), dtype=torch.bool, device=keys.device)
+    marks[_hash(keys, marks, shift)] = True
+    return marks
+
+
+def _hash(keys: Tensor, marks: Tensor, shift: int) -> Tensor:
+    return (keys * -7046029254386353131 >> shift) & (len(marks) - 1)  # 2⁶⁴ over the golden ratio, modulo 2⁶⁴
 
 
 def _draw(pool: Tensor, cumulative: Tensor | None, n: int, rng: torch.Generator) -> Tensor:

@@ -71,7 +71,10 @@ class Rows:
     @cached_property
     def values(self) -> Tensor:
         """(n, d), made when first asked for."""
-        return self.source if isinstance(self.source, Tensor) else self.source(None)
+        if isinstance(self.source, Tensor):
+            return self.source
+        with torch.enable_grad():  # whoever is the first to ask, others may want the gradient
+            return self.source(None)
 
     def times(self, matrix: Tensor) -> Rows:
         """The same rows times ``matrix`` (d, d'). Rows that are still to be made take it into the layer that makes them."""
@@ -92,8 +95,11 @@ class Rows:
 
     def at(self, items: Tensor) -> Tensor:
         """Rows of ``items`` (any shape of global ids) → (\\*shape, d)."""
-        rows = items if self.index is None else self.index.position[items]
-        return take(self.values, rows)
+        return take(self.values, self.places(items))
+
+    def places(self, items: Tensor) -> Tensor:
+        """Where ``items`` (any shape of global ids) stand in ``values``."""
+        return items if self.index is None else self.index.position[items]
 
     def with_values(self, values: Tensor) -> Rows:
         """The same rows with other values (n, d')."""
@@ -177,7 +183,8 @@ class Reps:
         table, _ = self.sides(modality)
         if _columns_of(table, self.user):  # cut from the fused rows: a gradient of the whole table costs half a step
             start = table.storage_offset() - self.user.storage_offset()
-            return self.users(user)[:, start : start + table.shape[1]]
+            stop = start + table.shape[1]
+            return self.once("columns", (table, user), lambda: self.users(user)[:, start:stop])
         return self.once("user", (table, user), lambda: take(table, user))
 
     def items(self, batch: Batch, modality: str | None = None) -> Tensor:

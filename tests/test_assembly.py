@@ -102,7 +102,7 @@ def test_features_are_made_for_those_plugins_only_that_want_them() -> None:
 def test_the_sampler_is_asked_for_the_most_and_the_model_sees_its_own() -> None:
     ctx = context()
     assembly = made(VBPR, ctx, [probe(negatives=4)])
-    assert assembly.n_neg == 4
+    assert assembly.n_neg == 4 and assembly.n_fresh == 4
     rows = batch(ctx, 4)
     terms = assembly.loss(rows)
     plugin = assembly.chain[0]
@@ -119,7 +119,9 @@ def test_what_plugins_report_stands_in_the_log_under_their_names() -> None:
             return {"weight": 0.5}
 
     assert made(VBPR, context(), [probe()]).report() == {}
-    assert made(VBPR, context(), [probe(), (Teller, Probe.Config())]).report() == {"plugins": {"teller": {"weight": 0.5}}}
+    assert made(VBPR, context(), [probe(), (Teller, Probe.Config())]).report() == {
+        "plugins": {"teller": {"weight": 0.5}}
+    }
 
 
 def test_an_offer_says_what_the_model_has() -> None:

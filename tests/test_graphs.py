@@ -385,3 +385,35 @@ def test_the_item_graph_and_its_gradient_are_powers_of_the_matrix(layers: int) -
 def test_csr_of_nobody() -> None:
     matrix: Csr = graphs.knn_matrix(torch.full((4, 2), -1))
     assert torch.equal(ItemGraph(matrix)(torch.ones(4, 3)), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("users", [True, False])
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+def test_what_starts_on_one_side_is_spread_as_by_the_powers_of_the_whole_matrix(layers: int, users: bool) -> None:
+    edges = random_edges(3)
+    a = adjacency(edges)
+    x = torch.randn(edges.n_users if users else edges.n_items, 3, requires_grad=True)
+    zeros = torch.zeros(edges.n_items if users else edges.n_users, 3)
+    start = torch.cat([x, zeros] if users else [zeros, x]).double()
+    expected = sum(torch.linalg.matrix_power(a, layer) @ start for layer in range(layers + 1))
+    assert isinstance(expected, Tensor)
+    sides = expected.split([edges.n_users, edges.n_items])
+    own, other = graphs.spread(edges.graph(), layers, x, users)
+    assert torch.allclose(own.double(), sides[0 if users else 1], atol=1e-5)
+    assert torch.allclose(other.double(), sides[1 if users else 0], atol=1e-5)
+    weights = [torch.randn_like(part) for part in (own, other)]
+    mine = (own * weights[0] + 0).sum() + (other * weights[1]).sum()
+    theirs = (sides[0 if users else 1] * weights[0]).sum() + (sides[1 if users else 0] * weights[1]).sum()
+    gradients = [torch.autograd.grad(y, x)[0] for y in (mine, theirs)]
+    assert torch.allclose(gradients[0].double(), gradients[1].double(), atol=1e-5)
+
+
+@QUICK
+@given(st.integers(0, 2**31), st.integers(1, 12))
+def test_inner_products_are_entries_of_the_product_with_the_table(seed: int, k: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    rows, table = torch.randn(6, 8, generator=rng)[:, 4:], torch.randn(9, 4, generator=rng, requires_grad=True)
+    places = torch.randint(9, (6, k), generator=rng)
+    found = graphs.inner_products(rows, table, places)
+    assert torch.allclose(found, (rows @ table.T).gather(1, places), atol=1e-5) and not found.requires_grad
+    assert torch.equal(graphs.inner_products(rows, table, places.T.contiguous().T), found)

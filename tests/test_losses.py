@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from prismrec.losses import bpr, info_nce, kl_normal, mine, penalty, ranking, reverse, unit
+from prismrec.losses import bpr, info_nce, kl_normal, margins, margins_of, mine, penalty, ranking, reverse, unit
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -175,3 +175,21 @@ def test_a_reversed_gradient_comes_back_turned_round_and_weighed() -> None:
     assert torch.equal(reverse(x, 0.5), x)
     (gradient,) = torch.autograd.grad(reverse(x, torch.tensor(0.5)).square().sum(), x)
     assert gradient.tolist() == [-1.0, -2.0]
+
+
+@pytest.mark.parametrize("negatives", [1, 3])
+def test_margins_and_their_gradients_are_those_of_the_formula(negatives: int) -> None:
+    rng = torch.Generator().manual_seed(negatives)
+    user = torch.randn(5, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(1 + negatives, 5, 4, generator=rng, dtype=torch.float64, requires_grad=True)
+    scores = (items * user).sum(-1)
+    assert torch.allclose(margins_of(user, items), scores[1:] - scores[0])
+    assert torch.autograd.gradcheck(margins_of, (user, items))
+
+
+def test_the_margins_of_a_batch_are_made_once() -> None:
+    reps = Reps(torch.randn(3, 2, requires_grad=True), Rows(torch.randn(4, 2)))
+    rows = Batch(torch.tensor([0, 2]), torch.tensor([1, 3]), torch.tensor([[0, 2], [2, 1]]))
+    first = margins(reps, rows.negatives(1))
+    assert first is margins(reps, rows.negatives(1)) and margins(reps, rows).shape == (2, 2)
+    assert torch.equal(margins(reps, rows)[0], first[0])

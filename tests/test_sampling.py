@@ -159,3 +159,40 @@ def test_streams_of_one_seed_are_apart() -> None:
     first = {torch.rand(1, generator=generator(seed, *stream)).item() for seed in (0, 1) for stream in streams}
     assert len(first) == 2 * len(streams)
     assert generator(3, 4).initial_seed() == generator(3, 4).initial_seed()
+
+
+@QUICK
+@given(training(), st.integers(1, 40), st.integers(1, 3))
+def test_lent_negatives_are_first_ones_of_the_batch_or_drawn_where_their_user_owns_them(
+    rows: tuple[Tensor, Tensor, int, int], size: int, n_fresh: int
+) -> None:
+    user, item, n_users, n_items = rows
+    owned = set(zip(user.tolist(), item.tolist(), strict=True))
+    fresh, lent = (
+        Sampler(user, item, None, n_users, n_items, batch_size=size, n_neg=5, n_fresh=n) for n in (None, n_fresh)
+    )
+    for a, b in zip(fresh.epoch(2), lent.epoch(2), strict=True):
+        assert torch.equal(a.user, b.user) and torch.equal(a.neg[:, :n_fresh], b.neg[:, :n_fresh])
+        first = b.neg[:, 0].tolist()
+        for c in range(n_fresh, 5):
+            column = b.neg[:, c].tolist()
+            assert not owned & set(zip(b.user.tolist(), column, strict=True))
+            shifts = [first[-by:] + first[:-by] for by in range(len(first))]
+            taken = [[(u, i) in owned for u, i in zip(b.user.tolist(), turned, strict=True)] for turned in shifts]
+            assert any(
+                all(i == j or wrong for i, j, wrong in zip(column, turned, bad, strict=True))
+                for turned, bad in zip(shifts, taken, strict=True)
+            )
+
+
+def test_lent_negatives_are_spread_as_drawn_ones_and_are_few_items_of_a_batch() -> None:
+    user, item = torch.arange(4000), torch.arange(4000) % 1000
+    sampler = Sampler(user, item, None, 4000, 1000, batch_size=100, n_neg=9, n_fresh=1)
+    _, _, neg = drawn(sampler)
+    columns = [torch.bincount(neg[:, c], minlength=1000) for c in range(9)]
+    assert all(
+        (columns[0].minimum(column)).sum() > 4000 * 0.95 for column in columns
+    )  # the same items, but for collisions
+    assert len({tuple(neg[:, c].tolist()) for c in range(9)}) == 9
+    for rows in sampler.epoch(1):
+        assert len(rows.neg.unique()) <= 100 + 10

@@ -127,3 +127,38 @@ def test_rows_still_to_be_made_keep_their_index() -> None:
         assert changed.index is index
         assert torch.equal(changed.at(torch.tensor([5])), torch.tensor([[0.0, 1.0]]))
         assert changed.width == 2
+
+
+def test_rows_of_a_batch_are_taken_once_and_parts_of_a_table_are_cut_from_the_whole() -> None:
+    rows = batch(context(), n_neg=3)
+    table = torch.randn(11, 6, requires_grad=True)
+    items = torch.randn(17, 4, requires_grad=True)
+    wide = Rows(torch.cat([items, items[:, :2]], dim=1))
+    reps = Reps(table, wide, {"image": (table[:, 2:], Rows(items)), "text": (table[:, 2:].clone(), Rows(items))})
+    assert reps.users(rows.user) is reps.users(rows.user)
+    assert reps.items(rows.negatives(1)) is reps.items(rows.negatives(1))  # views of the same negatives
+    assert reps.items(rows.negatives(1)) is not reps.items(rows.negatives(2))
+    for m in (None, "image", "text"):
+        users, rows_of = reps.sides(m)
+        assert torch.equal(reps.users(rows.user, m), users[rows.user])
+        expected = torch.cat([rows_of.at(rows.pos).unsqueeze(0), rows_of.at(rows.neg.T)])
+        assert torch.equal(reps.items(rows, m), expected)
+    both = (reps.users(rows.user, "image") * 2 + reps.users(rows.user, "text")).sum()
+    (gradient,) = torch.autograd.grad(both, table)
+    count = torch.bincount(rows.user, minlength=11).float()
+    assert torch.allclose(gradient, count[:, None] * torch.tensor([0.0, 0, 3, 3, 3, 3]))
+
+
+def test_what_was_taken_without_a_gradient_is_taken_again_with_one() -> None:
+    table = torch.randn(5, 3, requires_grad=True)
+    reps, user = Reps(table, Rows(table)), torch.tensor([1, 3])
+    with torch.no_grad():
+        assert not reps.users(user).requires_grad
+    assert reps.users(user).requires_grad
+
+
+def test_rows_made_when_first_read_have_their_gradient_whoever_reads_them() -> None:
+    weight = torch.randn(4, 2, requires_grad=True)
+    rows = Rows(lambda after: weight * 2 if after is None else weight * 2 @ after)
+    with torch.no_grad():
+        assert rows.values.requires_grad

@@ -13,7 +13,7 @@ from prismrec.graphs.bipartite import (
     spread,
     weighted_bipartite,
 )
-from prismrec.graphs.csr import Csr, Frozen, combined, from_edges
+from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products
 from prismrec.graphs.interests import alike, closest, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.users import co_interactions, fill_up, user_graph
@@ -29,9 +29,11 @@ __all__ = [
     "closest",
     "co_interactions",
     "combined",
+    "csr_tensor",
     "fill_up",
     "from_edges",
     "gather_users",
+    "inner_products",
     "interest_weights",
     "knn",
     "knn_matrix",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class Csr(nn.Module):
         """This matrix times ``x`` (columns, d) → (rows, d), without gradient bookkeeping, in the precision of ``values``."""
         x = x.to(self.values.dtype)  # autocast may have made it narrower; sums over neighbours stay exact
         if x.is_cuda:
-            matrix = torch.sparse_csr_tensor(self.indptr, self.indices, self.values, (self.rows, self.columns))
+            matrix = csr_tensor(self.indptr, self.indices, self.values, (self.rows, self.columns))
             with torch.autocast("cuda", enabled=False):
                 return matrix @ x
         # an embedding bag is a sparse product that takes 32-bit indices and runs twice as fast as the CPU's CSR kernel
@@ -82,6 +83,34 @@ def combined(parts: Sequence[tuple[float, Csr]]) -> Csr:
     total = torch.zeros(len(place), device=place.device)
     total.index_add_(0, index, torch.cat([weight * part.values for weight, part in parts]))
     return Csr(indptr(place // some.columns, some.rows), place % some.columns, total, some.columns)
+
+
+@torch.no_grad()
+def inner_products(rows: Tensor, table: Tensor, places: Tensor) -> Tensor:
+    """⟨rows_b, table_j⟩ for each j of ``places_b``: (B, d), (n, d), (B, K) → (B, K), without gradient, in single precision.
+
+    On a CPU a product of two matrices that is taken at B·K places only: to copy B·K rows of the table first takes twice as
+    long.
+    """
+    rows, table = rows.float(), table.float()
+    if rows.is_cuda or places.shape[1] > len(table):
+        with torch.autocast(rows.device.type, enabled=False):
+            return torch.einsum("bd,bkd->bk", rows, table[places])
+    pattern = csr_tensor(
+        torch.arange(0, places.numel() + 1, places.shape[1], device=places.device),
+        places.reshape(-1),
+        rows.new_zeros(places.numel()),
+        (len(rows), len(table)),
+    )
+    products: Tensor = torch.sparse.sampled_addmm(pattern, rows, table.T, beta=0.0)
+    return products.values().view(places.shape)
+
+
+def csr_tensor(indptr: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int], check: bool = False) -> Tensor:
+    """PyTorch's own record of a sparse matrix, without its remark that the layout is a beta version."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(indptr, indices, values, shape, check_invariants=check)
 
 
 class Frozen(nn.Module):

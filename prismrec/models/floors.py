@@ -10,14 +10,13 @@ Each states its score as an inner product: a user of ItemKNN and EASE is his spa
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import scipy.sparse as sp
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from prismrec import graphs
 from prismrec.errors import PrismError
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
@@ -147,12 +146,7 @@ def _neighbours(matrix: sp.csr_array, k: int, shrink: float) -> sp.csr_array:
 
 
 def _to_torch(matrix: sp.csr_array) -> Tensor:
-    with warnings.catch_warnings():  # torch calls its CSR layout beta; nothing here goes beyond what it documents
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
-            matrix.shape,
-            check_invariants=True,
-        )
+    indptr, indices = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
+    return graphs.csr_tensor(
+        indptr, indices, torch.from_numpy(matrix.data.astype(np.float32)), matrix.shape, check=True
+    )

@@ -57,6 +57,14 @@ class Plugin(nn.Module, ABC):
         """Negatives per row that ``pick`` chooses among; 0: it picks none."""
         return 0
 
+    @property
+    def n_fresh(self) -> int:
+        """How many of the negatives it reads or chooses among must be drawn for the row itself.
+
+        The others may be first negatives of the batch's other rows, whose features are in the step anyway.
+        """
+        return max(self.n_neg, self.n_candidates)
+
     @abstractmethod
     def setup(self, offer: Offer) -> None:
         """Make buffers and parameters for what the model offers, or raise a PrismError that says what is missing."""

@@ -9,7 +9,8 @@ took, the one that the other modality ranks highest (section 4.1). The synergy-a
 Departures from the paper: 1. More than two modalities: m is trained on the hardest negative of each other one, averaged; for
 two modalities this is the paper's sum. 2. A mean over the batch, not a sum. 3. Items may lack a modality: candidates that
 have all of them come first, and a positive that lacks m does not train m. 4. The paper has no plain ranking term beside it;
-here the model's own stays unless ``literal``: without it, or ``synergy``, nothing would train the fused scores.
+here the model's own stays unless ``literal``: without it, or ``synergy``, nothing would train the fused scores. 5. The
+candidates of a row are its own negative and those of other rows of the batch, unless ``pool="fresh"``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from prismrec import graphs
 from prismrec.errors import PrismError
 from prismrec.losses import bpr_of_margins, margins_of
 from prismrec.models.base import Paper, Strict
 from prismrec.plugins.base import Offer, Plugin
-from prismrec.types import Batch, Feats, Reps, Terms
+from prismrec.types import Batch, Feats, Reps, Terms, take
 
 Side = str | None
 
@@ -46,6 +48,9 @@ class CHNS(Plugin):
 
         weight: float = Field(0.3, ge=0, description="λ_h; 0 switches the plug-in off")
         candidates: int = Field(16, ge=1, description="n: negatives among which the hardest is chosen")
+        pool: Literal["batch", "fresh"] = Field(
+            "batch", description="candidates of a row: its own negative and those of other rows, or all drawn for it"
+        )
         strategy: Literal["cross", "own", "fused", "uniform"] = Field(
             "cross",
             description="whose hardest negative trains a modality: the others', its own, the fused scores', any",
@@ -76,6 +81,10 @@ class CHNS(Plugin):
     @property
     def n_candidates(self) -> int:
         return self.cfg.candidates if self._chooses and self.cfg.refresh > 0 else 0
+
+    @property
+    def n_fresh(self) -> int:
+        return max(self.n_neg, self.n_candidates) if self.cfg.pool == "fresh" else 1
 
     def setup(self, offer: Offer) -> None:
         if self.cfg.weight == 0:
@@ -129,9 +138,16 @@ class CHNS(Plugin):
         """Judge → the candidate (B,) that it scores highest, of those that have all modalities where there is one."""
         pool = batch.neg[:, : self.cfg.candidates].contiguous()
         lacking = None if self.complete is None else ~self.complete[pool]
+        rows: dict[int, Tensor] = {}  # sides of one model share tables of users, and items' places
+        places: dict[int, Tensor] = {}
         hardest: dict[Side, Tensor] = {}
         for judge in self._judges:
-            scores = reps.score(batch.user, pool, judge)
+            users, items = reps.sides(judge)
+            if id(users) not in rows:
+                rows[id(users)] = take(users, batch.user)
+            if id(items.index) not in places:
+                places[id(items.index)] = items.places(pool)
+            scores = graphs.inner_products(rows[id(users)], items.values, places[id(items.index)])
             if lacking is not None:
                 scores = scores.masked_fill(lacking, -torch.inf)
             hardest[judge] = pool.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
