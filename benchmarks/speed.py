@@ -40,7 +40,16 @@ def assembled(dataset: Dataset, name: str, batch_size: int = 2048) -> tuple[Asse
     ctx = context(dataset.development(), CPU)
     kind = model_named(model)
     assembly = build(kind, kind.Config(), [(plugin, plugin.Config()) for plugin in kinds], ctx, seed=0)
-    sampler = Sampler(ctx.user, ctx.item, None, ctx.n_users, ctx.n_items, batch_size=batch_size, n_neg=assembly.n_neg)
+    sampler = Sampler(
+        ctx.user,
+        ctx.item,
+        None,
+        ctx.n_users,
+        ctx.n_items,
+        batch_size=batch_size,
+        n_neg=assembly.n_neg,
+        n_fresh=assembly.n_fresh,
+    )
     return assembly, sampler
 
 
