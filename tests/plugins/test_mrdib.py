@@ -16,7 +16,7 @@ from prismrec.errors import PrismError
 from prismrec.losses import kl_normal, mine, ranking_by_side
 from prismrec.models import BPR, FREEDOM, MODELS, VBPR, Context, LightGCN, Model
 from prismrec.plugins.base import Offer
-from prismrec.plugins.mrdib import Critic, MRdIB, _Code, information
+from prismrec.plugins.mrdib import Critic, MRdIB, _Code, _noise, information
 from prismrec.sampling import generator
 from prismrec.types import Batch, Feats, ItemIds, Reps, Rows, Terms
 
@@ -226,11 +226,11 @@ def test_codes_are_noisy_while_training_around_the_mean_with_the_deviation() -> 
         assert torch.allclose(noise[m].mean(0), torch.zeros_like(mean), atol=0.15)
         assert torch.allclose(noise[m].var(0), torch.ones_like(mean), atol=0.25)
         assert noise[m].pow(4).mean().item() == pytest.approx(3, abs=0.1)  # as a normal's
-        assert torch.allclose(
-            noise[m][:, :20], -noise[m][:, 20:], atol=1e-4
-        )  # the second half is the first, turned round
-    together = torch.cat([noise["image"][:, :20].flatten(1), noise["text"][:, :20].flatten(1)], dim=1)
-    assert torch.allclose(torch.corrcoef(together.T), torch.eye(120), atol=0.18)
+        first, second, third, fourth = noise[m].split(10, dim=1)  # each row drawn serves four items
+        assert torch.allclose(second, first.roll(1, 2), atol=1e-4)
+        assert torch.allclose(torch.cat([third, fourth], 1), -torch.cat([first, second], 1), atol=1e-4)
+    together = torch.cat([noise[m][:, :10].flatten(1) for m in noise], dim=1)
+    assert torch.allclose(torch.corrcoef(together.T), torch.eye(60), atol=0.18)
 
 
 @pytest.mark.parametrize("n", [1, 4, 5])
@@ -251,8 +251,7 @@ def test_the_gradients_by_hand_are_those_of_the_formulas(n: int, weighed: bool) 
     def plain() -> tuple[Tensor, Tensor]:
         torch.manual_seed(3)
         mean, log_var = nn.functional.linear(x, weight, bias).chunk(2, dim=1)
-        noise = torch.randn((n + 1) // 2, 3, dtype=torch.float64)
-        noise = torch.cat([noise, -noise[: n // 2]])
+        noise = _noise(x)
         cost = torch.zeros(()) if counts is None else (counts * kl_normal(mean, log_var)).sum()
         return mean + (log_var / 2).exp() * noise, cost
 
@@ -407,7 +406,7 @@ def test_without_redundancy_the_only_random_numbers_are_the_noise() -> None:
     torch.manual_seed(0)
     n = len(ItemIds.of(rows.items, ITEMS).ids)
     for _ in range(2):
-        torch.randn((n + 1) // 2, DIM)
+        torch.randn((n + 3) // 4, DIM)
     assert torch.equal(after, torch.get_rng_state())
 
 
