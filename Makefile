@@ -35,7 +35,7 @@ format: $(VENV)/.test ## Put the code into the house style
 
 bench: $(VENV)/.run ## Speed and memory beside the floor of this machine (minutes; leave the machine alone meanwhile)
 	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.clear_cost
+	$(BIN)/python -m benchmarks.plugin_cost
 	$(BIN)/python -m benchmarks.evaluation
 
 docs: $(VENV)/.docs ## Build the documentation into site/

@@ -135,14 +135,14 @@ def their_rounds(reference: Path, folder: Path, model: str) -> Round:
 
 def our_rounds(folder: Path, model: str) -> Round:
     """One epoch and one evaluation of ours."""
-    from benchmarks.clear_cost import Contender
+    from benchmarks.plugin_cost import Contender
     from prismrec.data.sources import read
     from prismrec.evaluate import METRICS, Evaluator
     from prismrec.machine import memory_kept
 
     memory_kept().__enter__()  # for as long as this process lives
     dataset = read(folder / NAME)
-    contender = Contender(model, dataset)
+    contender = Contender(model, (), dataset)
     validate = Evaluator.of(dataset.development(), "valid", metrics=METRICS)
 
     def one(number: int) -> dict[str, float]:

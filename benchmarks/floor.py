@@ -40,6 +40,12 @@ from prismrec.models.vbpr import VBPR
 from prismrec.sampling import Sampler
 
 _LARGE = 400 << 20  # bytes that no cache holds
+ACCOUNTED = {
+    "bpr": 1,
+    "lightgcn": 1,
+    "vbpr": 2,
+    "freedom": 1,
+}  # model → width of a scored row in d; others have no floor yet
 _FLOAT, _ENTRY = 4, 8  # bytes of a number; of an index and a value of a sparse matrix
 
 
@@ -74,7 +80,7 @@ class Counts:
 def terms(assembly: Assembly, counts: Counts) -> list[Term]:
     """What a step of this model must do; empty where we have no account of it."""
     model = assembly.model
-    width = {"bpr": 1, "lightgcn": 1, "vbpr": 2, "freedom": 1}.get(model.name)
+    width = ACCOUNTED.get(model.name)
     if width is None:
         return []
     assert isinstance(model, BPR | LightGCN | VBPR | FREEDOM)
