@@ -9,8 +9,8 @@ the same items. One user vector meets every modality's item vector and their fus
 
 Departures from the paper, which only sketches its backbone: 1. The user vector is the mean of what propagation gives for the
 modalities, since eq. 2 has one for all. 2. Refined is added to what it refines. 3. Three fusions: the sum, attention by a
-learned query, a perceptron. 4. Any number of modalities; one needs no fusion. 5. ``reg`` weighs the batch's rows of
-[p; φ_m(x^m)], not all parameters.
+learned query, a perceptron. 4. Any number of modalities; one needs no fusion. 5. Items have embeddings of their own, added to
+φ_m(x^m), as in both models that the paper takes its graphs from (``ids``). 6. ``reg`` weighs what enters the propagation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BRMRSBackbone(Model):
     whole_table = True
 
     class Config(Strict):
-        """``reg`` weighs ``reg_kind`` of the batch's rows of [p; φ_m(x^m)], before propagation."""
+        """``reg`` weighs ``reg_kind`` of the batch's rows of what enters the propagation."""
 
         dim: int = Field(64, ge=1, description="width d of every vector")
         layers: int = Field(2, ge=0, description="propagation steps over the user–item graph")
@@ -53,8 +53,8 @@ class BRMRSBackbone(Model):
         user_neighbours: int = Field(10, ge=1, description="k of the user graph: those with most common items")
         user_weights: UserWeights = Field("softmax", description="of its edges, by numbers of common items")
         fusion: Literal["sum", "attention", "mlp"] = Field("sum", description="how q^m of all modalities make q^f")
-        ids: bool = Field(False, description="add an embedding of the item's id to its projected features")
-        reg: float = Field(0.0, ge=0)
+        ids: bool = Field(True, description="add an embedding of the item's id to its projected features")
+        reg: float = Field(1e-2, ge=0)
         reg_kind: Penalty = "l2_sq"
 
     cfg: Config

@@ -40,9 +40,10 @@ def user_graph(ctx: Context, k: int) -> Tensor:
 
 
 def projected(assembly: Assembly, ctx: Context, m: str) -> Tensor:
+    """What enters the propagation: φ_m of the raw features, and the item's own embedding."""
     phi = assembly.model.phi[m]
     x = torch.where(ctx.raw[m].present[:, None], ctx.raw[m].values, phi.stand_in).double()
-    return x @ phi.net.weight.double().T + phi.net.bias.double()
+    return x @ phi.net.weight.double().T + phi.net.bias.double() + assembly.model.item.double()
 
 
 def powers(a: Tensor, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +100,7 @@ def test_attention_weighs_the_modalities_of_each_item_by_a_learned_query() -> No
 @pytest.mark.parametrize("modalities", [2, 3])
 def test_every_fusion_trains_every_parameter(modalities: int, fusion: str, plugins: list[type[CHNS]]) -> None:
     ctx = context(modalities, missing=True)
-    assembly = made(BRMRSBackbone, ctx, plugins, fusion=fusion, ids=True, reg=0.1)
+    assembly = made(BRMRSBackbone, ctx, plugins, fusion=fusion)
     total(assembly.loss(batch(ctx, assembly.n_neg))).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in assembly.parameters())
 
@@ -114,7 +115,7 @@ def test_one_modality_needs_no_fusion() -> None:
 
 def test_without_its_frozen_graphs_and_with_ids_for_features_it_is_lightgcn() -> None:
     ctx = context(1)
-    assembly = made(BRMRSBackbone, ctx, layers=2, item_layers=0, user_layers=0, ids=True)
+    assembly = made(BRMRSBackbone, ctx, layers=2, item_layers=0, user_layers=0)
     lightgcn = made(LightGCN, ctx, layers=2)
     with torch.no_grad():
         assembly.model.phi["image"].net.weight.zero_()
@@ -146,7 +147,7 @@ def test_the_ranking_term_and_the_penalty_are_those_of_the_equations() -> None:
         starts[i].square().sum() for i in (rows.pos, rows.neg[:, 0])
     )
     assert torch.allclose(terms["reg"].double(), 0.5 * size.double() / (2 * len(rows.user)), atol=1e-6)
-    assert set(made(BRMRSBackbone, ctx).loss(rows)) == {"rank"}
+    assert set(made(BRMRSBackbone, ctx, reg=0.0).loss(rows)) == {"rank"}
 
 
 def test_a_missing_modality_leaves_an_item_its_stand_in_and_no_neighbours() -> None:
@@ -166,10 +167,10 @@ def test_parameters_are_users_and_projections_and_what_was_asked_for() -> None:
     def count(**settings: object) -> int:
         return sum(p.numel() for p in made(BRMRSBackbone, ctx, **settings).parameters())
 
-    assert count() == USERS * DIM + phi
-    assert count(ids=True) == (USERS + ITEMS) * DIM + phi
-    assert count(fusion="attention") == USERS * DIM + phi + DIM
-    assert count(fusion="mlp") == USERS * DIM + phi + (2 * DIM + 1) * DIM + (DIM + 1) * DIM
+    assert count() == (USERS + ITEMS) * DIM + phi
+    assert count(ids=False) == USERS * DIM + phi
+    assert count(fusion="attention") == count() + DIM
+    assert count(fusion="mlp") == count() + (2 * DIM + 1) * DIM + (DIM + 1) * DIM
 
 
 def test_the_item_graph_of_a_modality_is_made_of_its_features_alone() -> None:

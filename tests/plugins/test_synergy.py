@@ -125,7 +125,7 @@ def test_with_hard_negatives_it_is_the_objective_of_the_paper(chain: list[Any]) 
     ctx = context()
     rows = batch(ctx, 16)
     both = loss(made(BRMRSBackbone, ctx, chain), rows)
-    assert set(both) == {"rank", "chns.image", "chns.text"}
+    assert set(both) == {"rank", "reg", "chns.image", "chns.text"}
     one, other = loss(made(BRMRSBackbone, ctx, [CHNS]), rows), loss(made(BRMRSBackbone, ctx, [Synergy]), rows)
     assert torch.equal(both["rank"], other["rank"]) and torch.equal(both["chns.text"], one["chns.text"])
 
