@@ -134,7 +134,7 @@ class _Linear:
         return out
 
     def times(self, matrix: Tensor) -> _Linear:
-        """(x Wᵀ + b) M as x (MᵀW)ᵀ + bM: a product with the d rows of W costs next to nothing beside one with all x."""
+        """(x Wᵀ + b) M as x (MᵀW)ᵀ + bM: a product with the d rows of W in place of one with the n rows of xWᵀ."""
         with torch.autocast(matrix.device.type, enabled=False):
             return _Linear(matrix.T @ self.weight, None if self.bias is None else self.bias @ matrix)
 
