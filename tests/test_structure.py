@@ -16,7 +16,7 @@ import typer
 from program import call, dataset
 
 from prismrec.cli.app import app
-from prismrec.config import read_yaml, resolve, settings_of
+from prismrec.config import merge, read_yaml, resolve, settings_of
 from prismrec.models import MODELS
 from prismrec.plugins import PLUGINS
 
@@ -169,6 +169,8 @@ def test_packaged_settings_load_and_say_what_they_are_for(path: Path) -> None:
     found = read_yaml(path)
     cfg = resolve(settings_of(found))
     assert cfg.label == path.parent.name and path.suffix == ".yaml"
+    for plugin, more in (found.get("with") or {}).items():
+        assert plugin in {p.name for p, _ in resolve(merge(settings_of(found), more)).plugins}
     assert re.fullmatch(r"[0-9a-f]{16}", found["data"]["interactions"]) and found["data"]["name"] == path.stem
 
 
