@@ -101,5 +101,3 @@ ARMS: tuple[Arm, ...] = (
     Arm("mgcn@5", "mgcn", vary(MGCN, *CONTRASTS), metric="recall@5", published=at5(0.0392)),
     Arm("mgcn+mrdib@5", "mgcn", vary(MGCN, *MRDIB), ("mrdib",), "recall@5", "mgcn@5", at5(0.0418)),
 )
-
-NOTES = ""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.methods import DATA, KEPT, METRICS, SEEDS, runs, trials, unpack
-from benchmarks.methods_plan import ARMS, NOTES, TRIALS, Arm
+from benchmarks.methods_plan import ARMS, TRIALS, Arm
 from prismrec.compare import paired
 
 PREFACE = """\
@@ -139,7 +139,8 @@ def write() -> str:
     lines = [PREFACE.format(date=date, trials=TRIALS, first=first, seeds=seeds)]
     for data in DATA:
         lines += [f"## {data.capitalize()}", "", *results(data)]
-    lines += ["## What we found", "", NOTES, "", "## Not run", ""]
+    notes = (KEPT / "notes.md").read_text(encoding="utf-8")  # ours, written by hand after reading the tables
+    lines += ["## What we found", "", notes, "## Not run", ""]
     lines += [line for data in DATA for line in missing(data)] or ["Everything planned was run."]
     for data in DATA:
         lines += ["", f"## Search on {data.capitalize()}: validation, seed {first}", "", *search(data)]
