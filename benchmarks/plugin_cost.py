@@ -192,10 +192,9 @@ def main() -> None:
         threads, pairs = str(args.threads), str(args.pairs)
         results[name] = child("benchmarks.plugin_cost", "--child", name, "--threads", threads, "--pairs", pairs)
         print(text(about, {name: results[name]}).splitlines()[-1], flush=True)
-    shown = text(about, results)
-    print("\n" + shown)
-    if args.write:
-        print(f"\nwritten to {keep('plugin-cost', shown, {'about': about, 'results': results})}")
+        if args.write:  # after each case: all of them take long
+            keep("plugin-cost", text(about, results), {"about": about, "results": results})
+    print("\n" + text(about, results))
 
 
 if __name__ == "__main__":
