@@ -61,6 +61,14 @@ def runs(pair: Pair, modalities: int = 2) -> bool:
 FIT = [pair for pair in PAIRS if runs(pair)]
 TRAINED = [pair for pair in FIT if not issubclass(pair[0], Floor)]
 
+
+def thinned(pairs: list[Pair]) -> list[Any]:
+    """All pairs, but a plug-in by itself on no more than the first two hosts that take it; the others with the slow tests."""
+    hosts = {plugin: [p[0] for p in FIT if p[1] == (plugin,)][:2] for plugin in PLUGINS}
+    few = [p for p in pairs if len(p[1]) != 1 or p[0] in hosts[p[1][0]]]
+    return [p if p in few else pytest.param(p, marks=pytest.mark.slow) for p in pairs]
+
+
 every_pair = pytest.mark.parametrize("pair", FIT, ids=label)
 every_trained_pair = pytest.mark.parametrize("pair", TRAINED, ids=label)
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
@@ -77,7 +85,7 @@ def test_no_pair_is_lost() -> None:
 
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
 @pytest.mark.parametrize("modalities", [0, 1, 2, 3])
-@pytest.mark.parametrize("pair", PAIRS, ids=label)
+@pytest.mark.parametrize("pair", thinned(PAIRS), ids=label)
 def test_a_step_has_finite_terms_and_moves_every_parameter(pair: Pair, modalities: int, missing: bool) -> None:
     ctx = context(modalities, missing=missing)
     if not runs(pair, modalities):
@@ -333,7 +341,7 @@ def test_weights_of_interactions_change_the_models_that_say_so(pair: Pair) -> No
 
 
 @pytest.mark.parametrize("subset", [s for n in range(4) for s in itertools.combinations(WIDTHS, n)], ids="+".join)
-@pytest.mark.parametrize("pair", PAIRS, ids=label)
+@pytest.mark.parametrize("pair", thinned(PAIRS), ids=label)
 def test_any_subset_of_modalities_runs_or_is_refused_in_a_sentence(pair: Pair, subset: tuple[str, ...]) -> None:
     ctx = context(subset)
     try:
