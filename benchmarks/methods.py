@@ -33,6 +33,11 @@ SEEDS = (999, 1, 2)
 METRICS = ("recall", "ndcg", "precision", "map")
 
 
+def metrics_of(arm: Arm) -> list[str]:
+    """What is computed of every trial and run of an arm."""
+    return [f"{m}@{k}" for m in METRICS for k in dict.fromkeys((arm.cutoff, 10))]
+
+
 def trial_path(arm: Arm, data: str, number: int) -> Path:
     """Where a trial's record is kept."""
     return KEPT / data / arm.name / f"trial-{number}.json"
@@ -92,9 +97,8 @@ def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Pa
     dataset = read(folder / data).development()
     settings = {"train.metric": arm.metric, **arm.tried[number]}
     cfg, _ = configure(dataset, arm.model, arm.plugins, settings=settings, protocol="mmrec", threads=1, seed=seed)
-    metrics = [f"{m}@{k}" for m in METRICS for k in dict.fromkeys((arm.cutoff, 10))]
     with cpu_threads(1), memory_kept():
-        validate = Evaluator.of(dataset, "valid", protocol("mmrec"), metrics, torch.device("cpu"))
+        validate = Evaluator.of(dataset, "valid", protocol("mmrec"), metrics_of(arm), torch.device("cpu"))
         assembly, sampler = assemble(cfg, dataset, torch.device("cpu"))
         progress = fit(assembly, sampler, validate, cfg.train)
         valid = validate(assembly.represent())
@@ -140,8 +144,7 @@ def final(arm: Arm, folder: Path, data: str, seed: int, work: Path) -> None:
     torch.set_num_threads(1)
     assembly, _ = assemble(resolve(record["config"]), dataset.development(), torch.device("cpu"))
     assembly.load_state_dict(load_tensors(weights))
-    metrics = [f"{m}@{k}" for m in METRICS for k in dict.fromkeys((arm.cutoff, 10))]
-    evaluation = Evaluator.of(dataset, "test", protocol("mmrec"), metrics, torch.device("cpu")).evaluate(
+    evaluation = Evaluator.of(dataset, "test", protocol("mmrec"), metrics_of(arm), torch.device("cpu")).evaluate(
         assembly.represent()
     )
     users = evaluation.per_user

@@ -90,12 +90,7 @@ class Assembly(nn.Module):
 
     def _pick(self, batch: Batch) -> Batch:
         """The batch with the negatives that losses read, and those that plug-ins pick among their candidates."""
-        picks = {}
-        for plugin in self.chain:
-            if plugin.n_candidates:
-                picked = plugin.pick(batch, self.represent)
-                if picked is not None:
-                    picks[plugin.name] = picked
+        picks = {plugin.name: plugin.pick(batch, self.represent) for plugin in self.chain if plugin.n_candidates}
         return replace(batch.negatives(self._read), picks=picks)
 
     @torch.no_grad()

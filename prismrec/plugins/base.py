@@ -76,14 +76,14 @@ class Plugin(nn.Module, ABC):
     def start_epoch(self, epoch: int, feats: Feats, rng: torch.Generator) -> None:
         """Before epoch ``epoch`` (from 0): features of all items after the earlier plug-ins, noise off, no gradients."""
 
-    def pick(self, batch: Batch, frozen: Callable[[], Reps]) -> Tensor | None:
-        """Before features are projected: ids (B, k) of negatives that ``loss`` will find in ``batch.picks``, or None.
+    def pick(self, batch: Batch, frozen: Callable[[], Reps]) -> Tensor:
+        """Before features are projected: ids (B, k) of negatives that ``loss`` will find in ``batch.picks``.
 
         ``batch.neg`` holds at least ``n_candidates`` columns. ``frozen()`` gives the representations of everybody as they
         are now, noise off and without gradients: a projection of all items, so ask rarely. Detach what you keep: a table
-        may be the parameter itself.
+        may be the parameter itself. Asked only of a plug-in whose ``n_candidates`` is above 0.
         """
-        return None
+        raise NotImplementedError(f"{self.name} asks for candidates and does not say which it picks.")
 
     def encode(self, feats: Feats, batch: Batch | None) -> tuple[Feats, Terms]:
         """Features → features of the same shapes, and the cost of that. ``batch`` is None outside training."""

@@ -17,8 +17,9 @@ from pydantic import Field
 
 from prismrec.errors import PrismError
 from prismrec.losses import bpr_of_margins, margins
-from prismrec.models.base import Paper, Strict
+from prismrec.models.base import Strict
 from prismrec.plugins.base import Offer, Plugin
+from prismrec.plugins.chns import CHNS
 from prismrec.types import Batch, Feats, Reps, Terms
 
 
@@ -26,12 +27,7 @@ class Synergy(Plugin):
     """``rank`` = −λ_s Σ log σ(Δ_f − max_m Δ_m − θ), Δ_x = s_x(u, i⁺) − s_x(u, i⁻) (eqs. 12 and 13)."""
 
     name = "synergy"
-    paper = Paper(
-        "BR-MRS: Synergy-Aware Multimodal Recommendation with Cross-Modal Hard Negatives",
-        "Anonymous authors",
-        "under review (ICML)",
-        2026,
-    )
+    paper = CHNS.paper
 
     class Config(Strict):
         """``weight`` is λ_s, ``margin`` is θ."""
