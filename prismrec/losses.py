@@ -135,6 +135,16 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
+def cosine_distance(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
+    """1 − cos(a_k, b_k), the mean over rows: (B, d), (B, d) → a number in [0, 2]. ``weight`` (B,) multiplies each row.
+
+    Without negatives, as BYOL has it (Grill et al., NeurIPS 2020): up to scale the squared distance of unit rows. A row of
+    zeros is at distance 1 of everything.
+    """
+    rows = 1 - (unit(a) * unit(b)).sum(-1)
+    return rows.mean() if weight is None else (rows * weight).mean()
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows of ``x`` (…, d) at unit length. A row of zeros stays one, and its gradient is not multiplied by 1e12."""
     out: Tensor = _Unit.apply(x)  # type: ignore[no-untyped-call]

@@ -58,12 +58,12 @@ def expand(tree: Mapping[str, Any]) -> Tree:
     return {**tree, "model": {**given, "name": recipe.model}, "plugins": {**first, **plugins, **first}}
 
 
-def label(model: str, plugins: Sequence[str]) -> str:
+def label(model: str, plugins: Sequence[str], between: str = "+") -> str:
     """``freedom``, ``freedom+clear``; a recipe goes by its own name: ``clear``, ``clear+mrdib``."""
     for recipe in RECIPES:
         if recipe.model == model and set(recipe.plugins) <= set(plugins):
-            return "+".join([recipe.name, *(name for name in plugins if name not in recipe.plugins)])
-    return "+".join([model, *plugins])
+            return between.join([recipe.name, *(name for name in plugins if name not in recipe.plugins)])
+    return between.join([model, *plugins])
 
 
 def backbone(name: str) -> str:

@@ -21,6 +21,7 @@ from prismrec.errors import PrismError
 from prismrec.evaluate import Evaluation
 from prismrec.experiment import check_same_data, context, saved_config, saved_reps, saved_result
 from prismrec.io import read_json
+from prismrec.recipes import label
 from prismrec.types import Reps
 
 
@@ -91,8 +92,8 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The model and its plug-ins."""
-        return " + ".join([self.result["model"], *self.result["plugins"]])
+        """The model, or recipe, and its plug-ins."""
+        return label(self.result["model"], self.result["plugins"], " + ")
 
     @property
     def metric(self) -> str:

@@ -51,6 +51,7 @@ def test_a_run_of_a_recipe_goes_by_its_name(prism: Recipe) -> None:
     assert resolve(cfg.tree()) == cfg
     assert label("vbpr", []) == "vbpr" and label("vbpr", ["clear", "other"]) == "prism+other"
     assert label("freedom", ["clear"]) == "freedom+clear"
+    assert label("vbpr", ["clear", "other"], " + ") == "prism + other"
 
 
 def test_a_misspelt_recipe_is_refused_with_a_suggestion(prism: Recipe) -> None:

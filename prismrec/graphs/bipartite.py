@@ -83,13 +83,15 @@ class Edges(nn.Module):
             Csr(F.pad(d_item.cumsum(0), (1, 0)), self.user[by_item], values[by_item], self.n_users),
         )
 
-    def sample(self, share: float, rng: torch.Generator) -> Tensor:
+    def sample(self, share: float, rng: torch.Generator, uniform: bool = False) -> Tensor:
         """Marks ⌊E·``share``⌋ edges drawn without replacement with probability ∝ 1/√(d_u d_i) → (E,) bool.
 
-        Exponential keys (Efraimidis & Spirakis, 2006) give the distribution of sequential draws at the cost of one pass.
+        ``uniform``: every edge is as likely as any other. Exponential keys (Efraimidis & Spirakis, 2006) give the distribution of sequential draws at the cost of one pass.
         """
         d_user, d_item = self.degrees()
         chance = d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
+        if uniform:
+            chance = torch.ones_like(chance)
         key = torch.empty_like(chance).exponential_(generator=rng) / chance
         kept = math.floor(len(self) * share + 1e-6)  # 1 - 0.8 is a little less than 0.2
         chosen = key.topk(kept, largest=False, sorted=False).indices

@@ -2,6 +2,7 @@
 
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.models.bm3 import BM3
 from prismrec.models.bpr import BPR
 from prismrec.models.br_mrs_backbone import BRMRSBackbone
 from prismrec.models.clear_backbone import CLEARBackbone
@@ -23,6 +24,7 @@ MODELS: tuple[type[Model], ...] = (
     VBPR,
     MMGCN,
     DualGNN,
+    BM3,
     FREEDOM,
     CLEARBackbone,
     BRMRSBackbone,
