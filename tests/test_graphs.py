@@ -140,6 +140,19 @@ def test_the_sum_of_layers_is_so_many_times_their_mean_and_so_is_its_gradient(se
     assert torch.allclose(a, (layers + 1) * b, atol=1e-5)
 
 
+@QUICK
+@given(st.integers(0, 2**31), st.integers(0, 4))
+def test_the_last_layer_alone_is_a_power_and_so_is_its_gradient(seed: int, layers: int) -> None:
+    edges, rng = random_edges(seed), torch.Generator().manual_seed(seed)
+    power = torch.linalg.matrix_power(adjacency(edges), layers)
+    x, weight = (torch.randn(16, 3, generator=rng) for _ in range(2))
+    user, item = x[:7].clone().requires_grad_(), x[7:].clone().requires_grad_()
+    out = torch.cat(graphs.propagate_last(edges.graph(), layers, user, item))
+    assert torch.allclose(out.double(), power @ x.double(), atol=1e-5)
+    gradient = torch.cat(torch.autograd.grad((out * weight).sum(), (user, item)))
+    assert torch.allclose(gradient.double(), power @ weight.double(), atol=1e-5)
+
+
 def test_mmgcn_fact_2_means_over_neighbours_have_rows_of_one_or_nothing_and_gradients_of_their_transposes() -> None:
     edges = random_edges(5)
     r = torch.zeros(7, 9)
@@ -204,6 +217,14 @@ def test_freedom_fact_3_edges_between_rare_nodes_are_kept_more_often() -> None:
     rng = torch.Generator().manual_seed(0)
     kept = torch.stack([edges.sample(0.2, rng) for _ in range(1000)]).float().mean(0)
     assert kept[0] > 1.5 * kept[1]
+
+
+def test_uniform_draws_keep_all_edges_equally_often() -> None:
+    edges = Edges(torch.tensor([0] + [1] * 30), torch.tensor([0, *range(30)]), 2, 30)
+    rng, n = torch.Generator().manual_seed(0), 4_000
+    kept = torch.stack([edges.sample(0.2, rng, uniform=True) for _ in range(n)])
+    assert (kept.sum(1) == 6).all()
+    assert (kept.float().mean(0) - 6 / 31).abs().max() < 4.5 * math.sqrt(6 / 31 * 25 / 31 / n)
 
 
 def test_draws_follow_the_law_of_sequential_draws_without_replacement() -> None:

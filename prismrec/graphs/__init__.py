@@ -8,12 +8,13 @@ from prismrec.graphs.bipartite import (
     Bipartite,
     Edges,
     gather_users,
+    propagate_last,
     propagate_mean,
     propagate_sum,
     spread,
     weighted_bipartite,
 )
-from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products
+from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products, product
 from prismrec.graphs.interests import alike, closest, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.users import co_interactions, fill_up, user_graph
@@ -38,6 +39,8 @@ __all__ = [
     "knn",
     "knn_matrix",
     "normalised",
+    "product",
+    "propagate_last",
     "propagate_mean",
     "propagate_sum",
     "second_order",

@@ -138,6 +138,33 @@ def propagate_sum(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> 
     return _propagate(graph, layers, 1, user, item)
 
 
+class _Power(torch.autograd.Function):
+    """Â^L X: the gradient is the same map again."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.graph, ctx.layers = graph, layers
+        return _power(graph, layers, user, item)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor, Tensor]:
+        return None, None, *_power(ctx.graph, ctx.layers, *grads)
+
+
+def _power(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    for _ in range(layers):
+        user, item = graph.to_user.times(item), graph.to_item.times(user)
+    return user, item
+
+
+def propagate_last(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    """The last layer alone: Â^L [user; item] → (U, d), (I, d)."""
+    if layers == 0:
+        return user, item
+    out: tuple[Tensor, Tensor] = _Power.apply(graph, layers, user, item)  # type: ignore[no-untyped-call]
+    return out
+
+
 def spread(graph: Bipartite, layers: int, x: Tensor, users: bool) -> tuple[Tensor, Tensor]:
     """What starts on one side alone: the sums of the even and of the odd powers of Â applied to [x; 0] or [0; x].
 
