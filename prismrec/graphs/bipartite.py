@@ -86,7 +86,8 @@ class Edges(nn.Module):
     def sample(self, share: float, rng: torch.Generator, uniform: bool = False) -> Tensor:
         """Marks ⌊E·``share``⌋ edges drawn without replacement with probability ∝ 1/√(d_u d_i) → (E,) bool.
 
-        ``uniform``: every edge is as likely as any other. Exponential keys (Efraimidis & Spirakis, 2006) give the distribution of sequential draws at the cost of one pass.
+        ``uniform``: every edge is as likely as any other. Exponential keys (Efraimidis & Spirakis, 2006) give the distribution
+        of sequential draws at the cost of one pass.
         """
         d_user, d_item = self.degrees()
         chance = d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
