@@ -9,6 +9,7 @@ from prismrec.models.clear_backbone import CLEARBackbone
 from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
+from prismrec.models.layergcn import LayerGCN
 from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mgcn import MGCN
 from prismrec.models.mmgcn import MMGCN
@@ -21,6 +22,7 @@ MODELS: tuple[type[Model], ...] = (
     EASE,
     BPR,
     LightGCN,
+    LayerGCN,
     VBPR,
     MMGCN,
     DualGNN,

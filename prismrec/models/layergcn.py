@@ -71,7 +71,8 @@ class LayerGCN(Model):
     def forward(self, feats: Feats) -> Reps:
         graph = self.pruned if self.training else self.full
         ego = unit(self.user), unit(self.item)
-        user, item = self.user, self.item
+        user: Tensor = self.user
+        item: Tensor = self.item
         layers = []
         for _ in range(self.cfg.layers):
             to_user = graphs.product(graph.to_user, graph.to_item, item)
