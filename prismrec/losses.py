@@ -135,14 +135,45 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
-def cosine_distance(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
-    """1 − cos(a_k, b_k), the mean over rows: (B, d), (B, d) → a number in [0, 2]. ``weight`` (B,) multiplies each row.
+def info_nce_among(query: Tensor, key: Tensor, at: Tensor, temperature: float, memory: int = 8 << 20) -> Tensor:
+    """``info_nce`` with all rows of a table as keys: ``query`` (B, d), whose partners are the rows ``at`` (B,) of ``key`` (n, d).
 
-    Without negatives, as BYOL has it (Grill et al., NeurIPS 2020): up to scale the squared distance of unit rows. A row of
-    zeros is at distance 1 of everything.
+    In blocks of queries whose cosines take ``memory`` bytes; never B × n at once. Gradients are made along with the value, so
+    that no exponential is taken twice.
     """
-    rows = 1 - (unit(a) * unit(b)).sum(-1)
-    return rows.mean() if weight is None else (rows * weight).mean()
+    out: Tensor = _Among.apply(unit(query) / temperature, unit(key), at, memory)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Among(torch.autograd.Function):
+    """mean_b [log Σ_j e^{⟨q_b, k_j⟩} − ⟨q_b, k_at(b)⟩]."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, at: Tensor, memory: int) -> Tensor:
+        with torch.autocast(query.device.type, enabled=False):
+            key = key.to(query.dtype)
+            of_query, of_key = torch.zeros_like(query), torch.zeros_like(key)
+            total = query.new_zeros(())
+            step = max(1, memory // (query.element_size() * max(len(key), 1)))
+            for q, place, of_q in zip(query.split(step), at.split(step), of_query.split(step), strict=True):
+                logits = q @ key.T
+                own = logits.gather(1, place.unsqueeze(1))
+                most = logits.amax(1, keepdim=True)
+                shares = logits.sub_(most).exp_()
+                mass = shares.sum(1, keepdim=True)
+                total += (mass.log() + most - own).sum()
+                if any(ctx.needs_input_grad):
+                    shares.div_(mass).scatter_add_(1, place.unsqueeze(1), shares.new_full(own.shape, -1.0))
+                    torch.mm(shares, key, out=of_q)
+                    of_key.addmm_(shares.T, q)
+        ctx.save_for_backward(of_query, of_key)
+        return total / len(query)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        of_query, of_key = ctx.saved_tensors
+        by = grads[0] / len(of_query)
+        return of_query * by, of_key * by, None, None
 
 
 def unit(x: Tensor) -> Tensor:

@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from prismrec.losses import bpr, info_nce, kl_normal, margins, margins_of, mine, penalty, ranking, reverse, unit
+from prismrec.losses import (
+    bpr,
+    info_nce,
+    info_nce_among,
+    kl_normal,
+    margins,
+    margins_of,
+    mine,
+    penalty,
+    ranking,
+    reverse,
+    unit,
+)
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -97,6 +109,20 @@ def test_info_nce_is_the_loss_of_its_definition(seed: int) -> None:
     assert info_nce(query, key, 0.2).item() == pytest.approx(sum(rows) / 5, abs=1e-9)
     assert info_nce(3 * query, key / 7, 0.2).item() == pytest.approx(sum(rows) / 5, abs=1e-9)
     assert torch.autograd.gradcheck(lambda q, k: info_nce(q, k, 0.5), (query.requires_grad_(), key.requires_grad_()))
+
+
+@QUICK
+@given(st.integers(0, 2**31), st.sampled_from([1, 100, 1 << 20]))
+def test_info_nce_among_all_rows_is_the_loss_of_its_definition_in_blocks_of_any_size(seed: int, memory: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    query = torch.randn(5, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+    key = torch.randn(7, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+    at = torch.randint(7, (5,), generator=rng)
+    expected = F.cross_entropy(F.cosine_similarity(query[:, None], key[None], dim=2) / 0.2, at)
+    assert info_nce_among(query, key, at, 0.2, memory).item() == pytest.approx(expected.item(), abs=1e-9)
+    assert torch.autograd.gradcheck(lambda q, k: info_nce_among(q, k, at, 0.5, memory), (query, key))
+    sharp = info_nce_among(query.float(), -key.float(), at, 1e-4)
+    assert sharp.isfinite()
 
 
 def test_info_nce_of_one_row_is_nothing_and_sharp_temperatures_do_not_overflow() -> None:
