@@ -136,7 +136,7 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
 
 
 def info_nce_among(query: Tensor, key: Tensor, at: Tensor, temperature: float, memory: int = 8 << 20) -> Tensor:
-    """``info_nce`` with all rows of a table as keys: ``query`` (B, d), whose partners are the rows ``at`` (B,) of ``key`` (n, d).
+    """``info_nce`` with all rows of a table as keys: ``query`` (B, d) and its partners, rows ``at`` (B,) of ``key`` (n, d).
 
     In blocks of queries whose cosines take ``memory`` bytes; never B × n at once. Gradients are made along with the value, so
     that no exponential is taken twice.
