@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prismrec import graphs, losses
 from prismrec.types import Feats, ItemIds, Rows, take
 
 _BLOCK = 65536  # rows projected at a time when all items are asked for: bounds the copy of half-precision features
@@ -189,6 +190,45 @@ class Projections(nn.ModuleDict):
 def xavier_table(rows: int, width: int) -> nn.Parameter:
     """A trainable table (rows, width), Xavier uniform: bound √(6 / (rows + width))."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rows, width)))
+
+
+def normal_table(rows: int, width: int) -> nn.Parameter:
+    """A trainable table (rows, width), Xavier normal: standard deviation √(2 / (rows + width))."""
+    return nn.Parameter(nn.init.xavier_normal_(torch.empty(rows, width)))
+
+
+def modality_weights(rows: int, views: int) -> nn.Parameter:
+    """A user's or item's weights of several views, (rows, views): they start as a softmax and are free afterwards."""
+    return nn.Parameter(normal_table(rows, views).detach().softmax(1))
+
+
+def perceptron(width: int, hidden: int, out: int) -> nn.Sequential:
+    """φ of DualGNN and its descendants: (n, width) → (n, out) with one hidden layer and LeakyReLU."""
+    return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(), nn.Linear(hidden, out))
+
+
+class Preferences(nn.ParameterDict):
+    """What users are drawn to in each modality, P_m (U, d), and how that travels with the items' features f_m (I, d).
+
+    The encoder of DualGNN and its descendants: H_m = Σ_l Â^l [P_m ; f_m], with rows of unit length at the start.
+    """
+
+    def __init__(self, n_users: int, width: int, modalities: Iterable[str]) -> None:
+        super().__init__({m: normal_table(n_users, width) for m in modalities})
+
+    def travel(self, graph: graphs.Bipartite, layers: int, feats: Feats) -> dict[str, tuple[Tensor, Rows]]:
+        """Modality → H_m of users (U, d) and of items, of all of them."""
+        out = {}
+        for m, rows in feats.items():
+            user, item = graphs.propagate_sum(graph, layers, losses.unit(self[m]), losses.unit(rows.values))
+            out[m] = user, rows.with_values(item)
+        return out
+
+    def size(self, user: Tensor) -> Tensor:
+        """Σ_m mean of P_m[u]² over users (B,) and entries."""
+        sizes = (take(table, user).square().mean() for table in self.values())
+        total: Tensor = functools.reduce(torch.add, sizes)
+        return total
 
 
 class Attention(nn.Module):

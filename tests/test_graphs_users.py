@@ -184,3 +184,13 @@ def test_on_cuda_the_same_comes_back_there() -> None:
         graphs.co_interactions(user.cuda(), item.cuda(), 30, 12, 5),
     )
     assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
+
+
+def test_friends_fill_up_short_lists_in_training_alone() -> None:
+    plain, filled = (graphs.Friends(*log(3), 30, 12, 20, refill=refill) for refill in (False, True))
+    for friends in (plain, filled):
+        friends.redraw(torch.Generator().manual_seed(1))
+    x = torch.randn(30, 5)
+    expected = graphs.user_graph(*graphs.co_interactions(*log(3), 30, 12, 20)).times(x)
+    assert torch.equal(plain(x), expected) and not torch.allclose(filled(x), expected)
+    assert torch.equal(filled.eval()(x), expected) and torch.equal(plain.eval()(x), expected)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from prismrec import graphs
 from prismrec import nn as prism_nn
 from prismrec.nn import Projections, Projector, Raw, xavier_table
-from prismrec.types import ItemIds
+from prismrec.types import ItemIds, Rows
 
 
 def raw(n: int = 12, width: int = 5, missing: tuple[int, ...] = (2, 7), dtype: torch.dtype = torch.float32) -> Raw:
@@ -165,3 +166,23 @@ def test_in_training_features_are_made_when_they_are_read_and_once() -> None:
     with torch.no_grad():
         phi.project(data, None)
     assert asked == [12, 12, 12]
+
+
+def test_modality_weights_start_as_a_softmax() -> None:
+    weights = prism_nn.modality_weights(50, 3)
+    assert weights.is_leaf and weights.requires_grad and torch.allclose(weights.sum(1), torch.ones(50))
+    assert len(weights.unique()) > 100
+
+
+def test_preferences_travel_with_features_in_unit_rows() -> None:
+    user, item = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
+    graph = graphs.Edges(user, item, 3, 4).graph()
+    taste = prism_nn.Preferences(3, 5, ["image", "text"])
+    feats = {m: Rows(torch.randn(4, 5)) for m in taste}
+    start = {m: (nn.functional.normalize(taste[m]), nn.functional.normalize(feats[m].values)) for m in taste}
+    for m, (users, rows) in taste.travel(graph, 2, feats).items():
+        both = graphs.propagate_sum(graph, 2, *start[m])
+        assert torch.allclose(rows.values, both[1], atol=1e-6) and torch.allclose(users, both[0], atol=1e-6)
+        assert torch.allclose(users[2], start[m][0][2])  # took nothing
+    sizes = [taste[m][[0, 2, 2]].square().mean() for m in taste]
+    assert torch.allclose(taste.size(torch.tensor([0, 2, 2])), sizes[0] + sizes[1])

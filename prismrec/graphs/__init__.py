@@ -17,13 +17,14 @@ from prismrec.graphs.bipartite import (
 from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products, product
 from prismrec.graphs.interests import alike, closest, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
-from prismrec.graphs.users import co_interactions, fill_up, user_graph
+from prismrec.graphs.users import Friends, co_interactions, fill_up, user_graph
 
 __all__ = [
     "Bipartite",
     "Cosines",
     "Csr",
     "Edges",
+    "Friends",
     "Frozen",
     "ItemGraph",
     "alike",

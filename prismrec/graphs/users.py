@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prismrec import topk
-from prismrec.graphs.csr import Csr, from_edges
+from prismrec.graphs.csr import Csr, Frozen, from_edges
 
 _BITS = 16  # popular items counted by bits, at most
 _POPCOUNT = np.array([n.bit_count() for n in range(1 << _BITS)], dtype=np.int8)
@@ -187,3 +187,32 @@ def fill_up(ids: Tensor, counts: Tensor, rng: torch.Generator) -> tuple[Tensor, 
         copied = source.gather(1, earlier.unsqueeze(1)).squeeze(1)
         source[:, place] = torch.where(length <= place, copied, place)
     return ids.gather(1, source), counts.gather(1, source)
+
+
+class Friends(nn.Module):
+    """The graph of the ``k`` users with whom each shares most items, by a softmax of how many: (U, d) → (U, d), frozen.
+
+    ``refill``: in training, shorter lists are filled up with copies of their own members, drawn anew by ``redraw``. Elsewhere
+    they are as they are, so that nothing depends on a draw.
+    """
+
+    ids: Tensor
+    counts: Tensor
+
+    def __init__(self, user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, refill: bool = False) -> None:
+        super().__init__()
+        self.refill = refill
+        ids, counts = co_interactions(user, item, n_users, n_items, k)
+        self.register_buffer("ids", ids, persistent=False)
+        self.register_buffer("counts", counts, persistent=False)
+        self.whole = self.drawn = Frozen(user_graph(ids, counts))
+
+    def redraw(self, rng: torch.Generator) -> None:
+        """Other copies for the short lists, where they are filled up at all."""
+        if self.refill:
+            self.drawn = Frozen(user_graph(*fill_up(self.ids, self.counts, rng)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What users hear from their neighbours, (U, d) → (U, d); 0 without any."""
+        out: Tensor = (self.drawn if self.training else self.whole)(x)
+        return out

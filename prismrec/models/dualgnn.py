@@ -22,12 +22,12 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
-from prismrec.nn import Projector
-from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
+from prismrec.nn import Preferences, Projector, modality_weights, perceptron
+from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
 class DualGNN(Model):
@@ -58,55 +58,39 @@ class DualGNN(Model):
         faithful: bool = Field(False, description="base-2 logarithm, first weight and weights of items as published")
 
     cfg: Config
-    ids: Tensor
-    counts: Tensor
 
     def __init__(self, cfg: Config, ctx: Context) -> None:
         super().__init__(cfg, ctx)
-        self.graph = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items).graph()
+        log = ctx.user, ctx.item, ctx.n_users, ctx.n_items
+        self.graph = graphs.Edges(*log).graph()
         for m, raw in ctx.raw.items():
-            net = nn.Sequential(nn.Linear(raw.width, cfg.hidden), nn.LeakyReLU(), nn.Linear(cfg.hidden, cfg.dim))
-            self.phi[m] = Projector(raw, net)
-        self.taste = nn.ParameterDict({m: _normal(ctx.n_users, cfg.dim) for m in ctx.raw})
-        self.weight = nn.Parameter(_normal(ctx.n_users, len(ctx.raw)).softmax(1))
-        self.item_weight = nn.Parameter(_normal(ctx.n_items, len(ctx.raw)).softmax(1)) if cfg.faithful else None
-        ids, counts = graphs.co_interactions(ctx.user, ctx.item, ctx.n_users, ctx.n_items, cfg.neighbours)
-        self.register_buffer("ids", ids, persistent=False)
-        self.register_buffer("counts", counts, persistent=False)
-        self.friends = self.drawn = graphs.Frozen(graphs.user_graph(ids, counts))
+            self.phi[m] = Projector(raw, perceptron(raw.width, cfg.hidden, cfg.dim))
+        self.taste = Preferences(ctx.n_users, cfg.dim, ctx.raw)
+        self.weight = modality_weights(ctx.n_users, len(ctx.raw))
+        self.item_weight = modality_weights(ctx.n_items, len(ctx.raw)) if cfg.faithful else None
+        self.friends = graphs.Friends(*log, cfg.neighbours, refill=cfg.pad == "resample")
 
     def start_epoch(self, rng: torch.Generator) -> None:
-        if self.cfg.pad == "resample":
-            self.drawn = graphs.Frozen(graphs.user_graph(*graphs.fill_up(self.ids, self.counts, rng)))
+        self.friends.redraw(rng)
 
     def forward(self, feats: Feats) -> Reps:
-        modal = {}
-        for m, rows in feats.items():
-            start = losses.unit(self.taste[m]), losses.unit(rows.values)
-            user, item = graphs.propagate_sum(self.graph, self.cfg.layers, *start)
-            modal[m] = user, rows.with_values(item)
+        modal = self.taste.travel(self.graph, self.cfg.layers, feats)
         users = [user for user, _ in modal.values()]
         if self.cfg.faithful:
             users[0] = _sum(users)  # written over by the sum that makes the items' rows
         weights = self.weight.T.unsqueeze(2)  # (M, U, 1)
         z = _sum(w * user for w, user in zip(weights, users, strict=True))
         item = _sum(rows.values for _, rows in modal.values())
-        friends = self.drawn if self.training else self.friends
-        return Reps(z + friends(z), Rows(item), modal=modal)
+        return Reps(z + self.friends(z), Rows(item), modal=modal)
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         terms = losses.ranking(reps, batch, 0, "l2_sq")
         if self.cfg.faithful:
             terms["rank"] = terms["rank"] / math.log(2)
         if self.cfg.reg > 0:
-            sizes = [take(table, batch.user).square().mean() for table in self.taste.values()]
-            sizes += [w.square().mean() for w in (self.weight, self.item_weight) if w is not None]
-            terms["reg"] = self.cfg.reg * _sum(sizes)
+            weights = [w.square().mean() for w in (self.weight, self.item_weight) if w is not None]
+            terms["reg"] = self.cfg.reg * _sum([self.taste.size(batch.user), *weights])
         return terms
-
-
-def _normal(rows: int, width: int) -> Tensor:
-    return nn.init.xavier_normal_(torch.empty(rows, width))
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:

@@ -69,7 +69,7 @@ def test_fact_2_a_users_neighbours_weigh_one_together_or_there_are_none() -> Non
     assembly = made(DualGNN, context(), pad="resample")
     assembly.start_epoch(0, generator(0))
     lonely = torch.arange(USERS) == USERS - 1  # took nothing
-    for graph in (assembly.model.friends, assembly.model.drawn):
+    for graph in (assembly.model.friends.whole, assembly.model.friends.drawn):
         assert torch.allclose(graph.matrix.dense().sum(1), (~lonely).float())
 
 
@@ -126,9 +126,9 @@ def test_departures_1_and_2_short_lists_are_masked_or_filled_up_anew_every_epoch
     for epoch in range(2):
         for assembly in (masked, filled):
             assembly.start_epoch(epoch, generator(0, epoch))
-        drawn.append(filled.model.drawn.matrix.dense())
-        assert masked.model.drawn is masked.model.friends
-        assert torch.equal(drawn[-1] > 0, masked.model.friends.matrix.dense() > 0)  # nobody else comes in
+        drawn.append(filled.model.friends.drawn.matrix.dense())
+        assert masked.model.friends.drawn is masked.model.friends.whole
+        assert torch.equal(drawn[-1] > 0, masked.model.friends.whole.matrix.dense() > 0)  # nobody else comes in
     assert not torch.equal(*drawn)
     assert same(tables(masked.represent()), tables(filled.represent()))
     assert not torch.equal(masked.loss(batch(ctx))["rank"], filled.loss(batch(ctx))["rank"])
@@ -138,7 +138,7 @@ def test_lists_that_are_long_enough_are_never_filled_up() -> None:
     ctx = context()
     assembly = made(DualGNN, ctx, neighbours=1, pad="resample")
     assembly.start_epoch(0, generator(0))
-    assert torch.equal(assembly.model.drawn.matrix.dense(), assembly.model.friends.matrix.dense())
+    assert torch.equal(assembly.model.friends.drawn.matrix.dense(), assembly.model.friends.whole.matrix.dense())
 
 
 @pytest.mark.parametrize("pad", ["mask", "resample"])
