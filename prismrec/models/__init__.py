@@ -10,6 +10,7 @@ from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
 from prismrec.models.layergcn import LayerGCN
+from prismrec.models.lgmrec import LGMRec
 from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mgcn import MGCN
 from prismrec.models.mmgcn import MMGCN
@@ -32,6 +33,7 @@ MODELS: tuple[type[Model], ...] = (
     BRMRSBackbone,
     MGCN,
     SOIL,
+    LGMRec,
 )
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]

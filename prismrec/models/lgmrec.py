@@ -1,0 +1,147 @@
+"""LGMRec: Local and Global Graph Learning for Multimodal Recommendation.
+
+Z. Guo, J. Li, G. Li, C. Wang, S. Shi, B. Ruan, AAAI 2024, arXiv:2312.16400.
+
+Locally, IDs and each modality's features travel over the user–item graph, apart from each other. Globally, items and users
+belong to a few learned hyperedges of each modality, softly; IDs travel from the items to the hyperedges and back to items and
+users. A contrast ties together what two modalities' hyperedges say of the same node.
+
+Departures from the published code: 1. Memberships are drawn with Gumbel noise in training; at inference they are without
+noise, so that a score is always the same. There, noise stays on and every evaluation gives other scores: ``faithful=True``
+draws it at inference too, from a seed that is always the same. 2. Any number of modalities: a contrast for each pair of them;
+a single one has no contrast. 3. The last batch's penalty and contrast are those of the rows that it has.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prismrec import graphs, losses
+from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.nn import Projections, Projector, xavier_table
+from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
+
+_NOISE = 2024  # seed of the noise at inference
+
+
+class LGMRec(Model):
+    """user, item = C + Σ_m unit(X_m) + α unit(Σ_m G_m): C of IDs, X_m of features, G_m = H_m (H_m,Iᵀ C_I) of hyperedges."""
+
+    name = "lgmrec"
+    paper = Paper(
+        "LGMRec: Local and Global Graph Learning for Multimodal Recommendation",
+        "Z. Guo, J. Li, G. Li, C. Wang, S. Shi, B. Ruan",
+        "AAAI",
+        2024,
+        "arXiv:2312.16400",
+    )
+    needs = 1
+    whole_table = True
+
+    class Config(Strict):
+        """``contrast`` weighs InfoNCE, summed over the batch, against everybody; ``reg`` plain norms of the rows scored."""
+
+        dim: int = Field(64, ge=1, description="width d of the embeddings")
+        layers: int = Field(2, ge=0, description="propagation steps of IDs over the user–item graph, layers averaged")
+        modal_layers: int = Field(2, ge=0, description="propagation steps of features, the last layer alone")
+        hyper_layers: int = Field(1, ge=1, description="steps from items to hyperedges and back")
+        hyperedges: int = Field(4, ge=1, description="number A of hyperedges of each modality")
+        keep: float = Field(0.5, gt=0, le=1, description="share of memberships that dropout leaves in training")
+        alpha: float = Field(0.3, ge=0, description="weight α of the global part")
+        contrast: float = Field(1e-4, ge=0)
+        reg: float = Field(1e-6, ge=0)
+        temperature: float = Field(0.2, gt=0, description="τ of the memberships and of the contrast")
+        faithful: bool = Field(False, description="noise in the memberships at inference too, as in the published code")
+
+    cfg: Config
+
+    def __init__(self, cfg: Config, ctx: Context) -> None:
+        super().__init__(cfg, ctx)
+        self.user, self.item = xavier_table(ctx.n_users, cfg.dim), xavier_table(ctx.n_items, cfg.dim)
+        edges = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items)
+        self.graph = edges.graph()
+        self.mean, _ = edges.means()
+        self.register_buffer("taken", edges.degrees()[0].float().unsqueeze(1), persistent=False)
+        self.raw = dict(ctx.raw)  # memberships are made of raw features, past what plug-ins make of projected ones
+        self.edge = Projections()
+        for m, raw in ctx.raw.items():
+            self.phi[m] = Projector(raw, _linear(raw.width, cfg.dim))
+            self.edge[m] = Projector(raw, _linear(raw.width, cfg.hyperedges))
+
+    def forward(self, feats: Feats) -> Reps:
+        ids = graphs.propagate_mean(self.graph, self.cfg.layers, self.user, self.item)
+        x = torch.cat([rows.values for rows in feats.values()], dim=1)
+        b = torch.cat([rows.values for rows in self.edge.project(self.raw, None).values()], dim=1)
+        # one sparse product for the features and memberships of all modalities: a mean of the ones, a sum of the others
+        of_x, of_b = self.mean(torch.cat([x, b], dim=1)).split([x.shape[1], b.shape[1]], dim=1)
+        local = graphs.propagate_last(self.graph, self.cfg.modal_layers, of_x, x)
+        members = self._memberships(of_b * self.get_buffer("taken"), b)
+        users, items = (side.chunk(len(feats), dim=1) for side in local)
+        spread = [self._hyper(user, item, ids[1]) for user, item in members]
+        global_ = [list(side) for side in zip(*spread, strict=True)]
+        user, item = (
+            c + _sum(losses.unit(part) for part in parts) + self.cfg.alpha * losses.unit(_sum(whole))
+            for c, parts, whole in zip(ids, (users, items), global_, strict=True)
+        )
+        views = {
+            f"{side}.global.{m}": part
+            for side, parts in zip(("user", "item"), global_, strict=True)
+            for m, part in zip(feats, parts, strict=True)
+        }
+        modal = {m: (u, Rows(i)) for m, u, i in zip(feats, users, items, strict=True)}
+        return Reps(user, Rows(item), modal=modal, views=views | {"user.ids": ids[0], "item.ids": ids[1]})
+
+    def _memberships(self, user: Tensor, item: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Logits of users (U, M·A) and items (I, M·A) → of each modality H_U (U, A) and H_I (I, A), rows of sum 1."""
+        cfg = self.cfg
+        noise = None
+        if not self.training and cfg.faithful:
+            noise = torch.Generator(user.device).manual_seed(_NOISE)
+        out = []
+        for of_user, of_item in zip(user.split(cfg.hyperedges, 1), item.split(cfg.hyperedges, 1), strict=True):
+            sides = []
+            for logits in (of_item, of_user):
+                if self.training or cfg.faithful:
+                    logits = logits - torch.empty_like(logits).exponential_(generator=noise).log()
+                sides.append((logits / cfg.temperature).softmax(1))
+            out.append((sides[1], sides[0]))
+        return out
+
+    def _hyper(self, user: Tensor, item: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """H_U and H_I, and what items start from (I, d) → what hyperedges say of users (U, d) and of items (I, d)."""
+        item, user = (F.dropout(h, 1 - self.cfg.keep, self.training) for h in (item, user))
+        for _ in range(self.cfg.hyper_layers):
+            edge = item.T @ x  # (A, d)
+            x = item @ edge
+        return user @ edge, x
+
+    def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
+        terms = losses.ranking(reps, batch, self.cfg.reg, "fro_norm")
+        if self.cfg.contrast > 0 and len(feats) > 1:
+            apart = [
+                self._contrast(reps.views[f"{side}.global.{a}"], reps.views[f"{side}.global.{b}"], ids)
+                for a, b in itertools.combinations(feats, 2)
+                for side, ids in (("user", batch.user), ("item", batch.pos))
+            ]
+            terms["lgmrec.contrast"] = self.cfg.contrast * len(batch.user) * _sum(apart)
+        return terms
+
+    def _contrast(self, query: Tensor, key: Tensor, ids: Tensor) -> Tensor:
+        return losses.info_nce_among(take(query, ids), key, ids, self.cfg.temperature)
+
+
+def _linear(width: int, to: int) -> nn.Linear:
+    linear = nn.Linear(width, to, bias=False)
+    nn.init.xavier_uniform_(linear.weight)
+    return linear
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
