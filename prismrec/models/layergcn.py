@@ -109,5 +109,5 @@ class _Refined(torch.autograd.Function):
         along = (grads[0] * x).sum(1, keepdim=True).mul_(scale)  # s
         of_ego = x * along
         of_x = grads[0] * cosine
-        of_x.addcmul_(ego, along).sub_(of_ego * (cosine * scale))
+        of_x.addcmul_(ego, along).addcmul_(of_ego, cosine * scale, value=-1)
         return of_x, of_ego
