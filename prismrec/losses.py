@@ -82,6 +82,11 @@ def ranking(reps: Reps, batch: Batch, reg: float, kind: Penalty, on: Reps | None
     return terms
 
 
+def in_bits(terms: Terms) -> Terms:
+    """The same with ``rank`` in bits: −log₂ σ, as the code of DualGNN and its descendants has it."""
+    return terms | {"rank": terms["rank"] / math.log(2)}
+
+
 def ranking_by_side(reps: Reps, batch: Batch, sides: Iterable[str | None]) -> dict[str | None, Tensor]:
     """BPR on the scores of each of ``sides``: the fused one (None) or a modality."""
     return {m: bpr_of_margins(margins(reps, batch, m), batch.weight) for m in sides}

@@ -202,6 +202,15 @@ def modality_weights(rows: int, views: int) -> nn.Parameter:
     return nn.Parameter(normal_table(rows, views).detach().softmax(1))
 
 
+def side_by_side(views: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
+    """M views (n, d) → (n, M·d), each times its column of ``weights`` (n, M) if given: scores of the views add up."""
+    joined = torch.cat(list(views), dim=1)
+    if weights is None:
+        return joined
+    n, m = weights.shape
+    return (joined.view(n, m, -1) * weights.unsqueeze(2)).view(n, -1)
+
+
 def perceptron(width: int, hidden: int, out: int) -> nn.Sequential:
     """φ of DualGNN and its descendants: (n, width) → (n, out) with one hidden layer and LeakyReLU."""
     return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(), nn.Linear(hidden, out))
