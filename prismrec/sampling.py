@@ -90,10 +90,11 @@ class Sampler:
             rng = generator(self.seed, epoch, 1 + c, device=device)
             lent = self._shifted(columns[0], rng) if c >= max(self.n_fresh, 1) else None
             columns.append(self._negatives(user, rng, lent))
-        neg = torch.stack(columns).T  # a batch's part is turned when it is read, near the processor
+        neg = torch.stack(columns).T
         split = (user.split(self.batch_size), pos.split(self.batch_size), neg.split(self.batch_size))
         for i, (u, p, n) in enumerate(zip(*split, strict=True)):
-            yield Batch(u, p, n, None if weight is None else weight[i])
+            # turned a batch at a time, near the processor, so that nobody turns it again
+            yield Batch(u, p, n.contiguous(), None if weight is None else weight[i])
 
     def _shifted(self, first: Tensor, rng: torch.Generator) -> Tensor:
         """``first`` (N,), each batch of it turned by one number of rows."""

@@ -136,7 +136,7 @@ class CHNS(Plugin):
     @torch.no_grad()
     def _hardest(self, reps: Reps, batch: Batch) -> dict[Side, Tensor]:
         """Judge → the candidate (B,) that it scores highest, of those that have all modalities where there is one."""
-        pool = batch.neg[:, : self.cfg.candidates].contiguous()
+        pool = batch.neg[:, : self.cfg.candidates]
         lacking = None if self.complete is None else ~self.complete[pool]
         rows: dict[int, Tensor] = {}  # sides of one model share tables of users, and items' places
         places: dict[int, Tensor] = {}
