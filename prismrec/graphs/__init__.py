@@ -15,6 +15,7 @@ from prismrec.graphs.bipartite import (
     weighted_bipartite,
 )
 from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products, product
+from prismrec.graphs.diffusion import Hop, Symmetric, weighted_powers, whole
 from prismrec.graphs.interests import alike, closest, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.users import Friends, co_interactions, fill_up, user_graph
@@ -26,7 +27,9 @@ __all__ = [
     "Edges",
     "Friends",
     "Frozen",
+    "Hop",
     "ItemGraph",
+    "Symmetric",
     "alike",
     "closest",
     "co_interactions",
@@ -49,5 +52,7 @@ __all__ = [
     "spread",
     "user_graph",
     "weighted_bipartite",
+    "weighted_powers",
     "weighted_sum",
+    "whole",
 ]

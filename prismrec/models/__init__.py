@@ -1,6 +1,7 @@
 """The models: one paper a file, and the one tuple that lists them."""
 
 from prismrec.errors import PrismError, nearest
+from prismrec.models.apegnn import ApeGNN
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.models.bm3 import BM3
 from prismrec.models.bpr import BPR
@@ -25,6 +26,7 @@ MODELS: tuple[type[Model], ...] = (
     LightGCN,
     LayerGCN,
     VBPR,
+    ApeGNN,
     MMGCN,
     DualGNN,
     BM3,
