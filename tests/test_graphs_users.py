@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prismrec import graphs
 from prismrec.data.sources import read
+from prismrec.graphs.users import Pad
 
 QUICK = settings(deadline=None, max_examples=40)
 
@@ -187,7 +188,8 @@ def test_on_cuda_the_same_comes_back_there() -> None:
 
 
 def test_friends_fill_up_short_lists_in_training_alone() -> None:
-    plain, filled = (graphs.Friends(*log(3), 30, 12, 20, refill=refill) for refill in (False, True))
+    pads: tuple[Pad, Pad] = ("mask", "resample")
+    plain, filled = (graphs.Friends(*log(3), 30, 12, 20, pad) for pad in pads)
     for friends in (plain, filled):
         friends.redraw(torch.Generator().manual_seed(1))
     x = torch.randn(30, 5)

@@ -52,6 +52,29 @@ def with_raw(ctx: Context, raw: Mapping[str, Raw]) -> Context:
     return replace(ctx, raw=dict(raw))
 
 
+def adjacency(ctx: Context) -> Tensor:
+    """Â (U + I, U + I) in double precision, users first."""
+    n = ctx.n_users + ctx.n_items
+    a = torch.zeros(n, n, dtype=torch.float64)
+    a[ctx.user, ctx.n_users + ctx.item] = 1
+    a += a.T.clone()
+    root = a.sum(1).clamp(min=1).rsqrt()
+    return root[:, None] * a * root
+
+
+def friends(ctx: Context, k: int) -> Tensor:
+    """The weights (U, U) of each user's k nearest by common items, in double precision, one user after the other."""
+    r = torch.zeros(ctx.n_users, ctx.n_items, dtype=torch.float64)
+    r[ctx.user, ctx.item] = 1
+    c = (r @ r.T).fill_diagonal_(0)
+    out = torch.zeros_like(c)
+    for u, row in enumerate(c.tolist()):
+        near = sorted((v for v in range(ctx.n_users) if row[v]), key=lambda v: (-row[v], v))[:k]
+        if near:
+            out[u, near] = c[u, near].softmax(0)
+    return out
+
+
 def config(kind: type[Model] | type[Plugin], **settings: Any) -> Strict:
     """The settings of a class, narrow where it has a width."""
     narrow = {"dim": DIM} if "dim" in kind.Config.model_fields else {}

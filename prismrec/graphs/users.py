@@ -19,6 +19,8 @@ _LISTED = 1 << 30  # marks an entry that a list of users with common popular ite
 _LEVELS = 64  # counts told apart, and ranges of ids
 
 UserWeights = Literal["softmax", "uniform", "symmetric"]
+Pad = Literal["mask", "resample"]
+"""Lists of too few users: as they are, or filled up with copies of their own members, anew in every epoch."""
 
 
 def co_interactions(
@@ -192,16 +194,15 @@ def fill_up(ids: Tensor, counts: Tensor, rng: torch.Generator) -> tuple[Tensor, 
 class Friends(nn.Module):
     """The graph of the ``k`` users with whom each shares most items, by a softmax of how many: (U, d) → (U, d), frozen.
 
-    ``refill``: in training, shorter lists are filled up with copies of their own members, drawn anew by ``redraw``. Elsewhere
-    they are as they are, so that nothing depends on a draw.
+    Lists that ``pad`` fills up are so in training; elsewhere they are as they are, so that nothing depends on a draw.
     """
 
     ids: Tensor
     counts: Tensor
 
-    def __init__(self, user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, refill: bool = False) -> None:
+    def __init__(self, user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, pad: Pad = "mask") -> None:
         super().__init__()
-        self.refill = refill
+        self.pad = pad
         ids, counts = co_interactions(user, item, n_users, n_items, k)
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("counts", counts, persistent=False)
@@ -209,7 +210,7 @@ class Friends(nn.Module):
 
     def redraw(self, rng: torch.Generator) -> None:
         """Other copies for the short lists, where they are filled up at all."""
-        if self.refill:
+        if self.pad == "resample":
             self.drawn = Frozen(user_graph(*fill_up(self.ids, self.counts, rng)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from prismrec.models.bm3 import BM3
 from prismrec.models.bpr import BPR
 from prismrec.models.br_mrs_backbone import BRMRSBackbone
 from prismrec.models.clear_backbone import CLEARBackbone
+from prismrec.models.dragon import DRAGON
 from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
@@ -25,10 +26,11 @@ MODELS: tuple[type[Model], ...] = (
     BPR,
     LightGCN,
     LayerGCN,
-    VBPR,
     ApeGNN,
+    VBPR,
     MMGCN,
     DualGNN,
+    DRAGON,
     BM3,
     FREEDOM,
     CLEARBackbone,

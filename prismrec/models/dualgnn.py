@@ -16,15 +16,14 @@ nowhere else. 4. Any number of modalities.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from prismrec import graphs, losses
+from prismrec.graphs.users import Pad
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Preferences, Projector, modality_weights, perceptron
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
@@ -53,7 +52,7 @@ class DualGNN(Model):
         neighbours: int = Field(
             40, ge=0, description="users kept of those who took most of the same items; 0: no smoothing"
         )
-        pad: Literal["mask", "resample"] = Field("mask", description="what becomes of lists with fewer users than that")
+        pad: Pad = Field("mask", description="what becomes of lists with fewer users than that")
         reg: float = Field(0.1, ge=0)
         faithful: bool = Field(False, description="base-2 logarithm, first weight and weights of items as published")
 
@@ -68,7 +67,7 @@ class DualGNN(Model):
         self.taste = Preferences(ctx.n_users, cfg.dim, ctx.raw)
         self.weight = modality_weights(ctx.n_users, len(ctx.raw))
         self.item_weight = modality_weights(ctx.n_items, len(ctx.raw)) if cfg.faithful else None
-        self.friends = graphs.Friends(*log, cfg.neighbours, refill=cfg.pad == "resample")
+        self.friends = graphs.Friends(*log, cfg.neighbours, cfg.pad)
 
     def start_epoch(self, rng: torch.Generator) -> None:
         self.friends.redraw(rng)
@@ -86,7 +85,7 @@ class DualGNN(Model):
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         terms = losses.ranking(reps, batch, 0, "l2_sq")
         if self.cfg.faithful:
-            terms["rank"] = terms["rank"] / math.log(2)
+            terms = losses.in_bits(terms)
         if self.cfg.reg > 0:
             weights = [w.square().mean() for w in (self.weight, self.item_weight) if w is not None]
             terms["reg"] = self.cfg.reg * _sum([self.taste.size(batch.user), *weights])

@@ -7,33 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ITEMS, USERS, batch, context, made, same, tables, total, train
-from torch import Tensor
+from tiny import ITEMS, USERS, adjacency, batch, context, friends, made, same, tables, total, train
 from torch.nn import functional as F
 
 from prismrec import graphs
 from prismrec.models import Context, DualGNN
 from prismrec.sampling import generator
-
-
-def adjacency(ctx: Context) -> tuple[Tensor, Tensor]:
-    """R (U, I) and Â (N, N) in double precision."""
-    a = torch.zeros(USERS + ITEMS, USERS + ITEMS, dtype=torch.float64)
-    a[ctx.user, USERS + ctx.item] = 1
-    a += a.T.clone()
-    root = a.sum(1).clamp(min=1).rsqrt()
-    return a[:USERS, USERS:], root[:, None] * a * root
-
-
-def friends(r: Tensor, k: int) -> Tensor:
-    """The weights of each user's k nearest, one user after the other."""
-    c = (r @ r.T).fill_diagonal_(0)
-    out = torch.zeros_like(c)
-    for u, row in enumerate(c.tolist()):
-        near = sorted((v for v in range(USERS) if row[v]), key=lambda v: (-row[v], v))[:k]
-        if near:
-            out[u, near] = c[u, near].softmax(0)
-    return out
 
 
 @pytest.mark.parametrize("modalities", [1, 2, 3])
@@ -42,7 +21,7 @@ def test_representations_and_loss_are_those_of_the_equations(modalities: int, se
     ctx = context(modalities)
     assembly = made(DualGNN, ctx, **settings)
     model, reps, rows = assembly.model, assembly.represent(), batch(ctx)
-    r, a = adjacency(ctx)
+    a = adjacency(ctx)
     z, y = torch.zeros(USERS, 8, dtype=torch.float64), torch.zeros(ITEMS, 8, dtype=torch.float64)
     for j, (m, phi) in enumerate(model.phi.items()):
         f = phi.net.double()(ctx.raw[m].values.double())
@@ -54,7 +33,7 @@ def test_representations_and_loss_are_those_of_the_equations(modalities: int, se
         z, y = z + model.weight[:, j, None].double() * power[:USERS], y + power[USERS:]
         if model.cfg.faithful and j > 0:  # the first modality's rows are those of the sum
             z = z + model.weight[:, 0, None].double() * power[:USERS]
-    z = z + friends(r, model.cfg.neighbours) @ z
+    z = z + friends(ctx, model.cfg.neighbours) @ z
     assert torch.allclose(reps.user.double(), z, atol=1e-5) and torch.allclose(reps.item.values.double(), y, atol=1e-5)
     s = z @ y.T
     margin = s[rows.user, rows.pos] - s[rows.user, rows.neg[:, 0]]
