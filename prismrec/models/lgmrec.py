@@ -10,6 +10,7 @@ Departures from the published code: 1. Memberships are drawn with Gumbel noise i
 noise, so that a score is always the same. There, noise stays on and every evaluation gives other scores: ``faithful=True``
 draws it at inference too, from a seed that is always the same. 2. Any number of modalities: a contrast for each pair of them;
 a single one has no contrast. 3. The last batch's penalty and contrast are those of the rows that it has.
+4. A membership below 1e-12 is none; there, what is shorter than that is not brought to unit length.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ class LGMRec(Model):
             for logits in (of_item, of_user):
                 if self.training or cfg.faithful:
                     logits = logits - torch.empty_like(logits).exponential_(generator=noise).log()
-                sides.append((logits / cfg.temperature).softmax(1))
+                # a share of nothing stays nothing: where dropout takes all else, it would become the whole direction
+                sides.append(F.threshold((logits / cfg.temperature).softmax(1), 1e-12, 0.0))
             out.append((sides[1], sides[0]))
         return out
 
