@@ -2,20 +2,22 @@
 measured here.
 
 A floor is a list of terms, each an amount (bytes or multiply-adds) in one step, and the measured rate that it is divided by.
-Only what no implementation of the same equations can avoid is counted:
+The amounts are read off one step of the model itself, whatever model it is: a listener writes down every product and every
+gather that PyTorch is asked for, forward and backward. Only these count:
 
-- a sparse product reads its indices and values, gathers a row for each entry, writes each row of the result, and reads the row
-  that is added to it; both halves of the graph, each layer, forward and for the gradient;
-- the batch reads the rows that it scores, once; the gradient of each row that it touches is written once (no zeros elsewhere);
-- Adam reads parameter, gradient and two moments and writes three of them back: seven streams;
-- a projection multiplies the batch's distinct rows, and once more for the gradient of its weight. Raw features take no
-  gradient. No copy of raw rows is counted: the products' reading is part of their measured speed.
+- a product of dense matrices: its multiply-adds, by shape;
+- a sparse product: its indices and values read, a row fetched for each entry, each row of the result written;
+- rows taken out of a table at ids, and gradients added into one: the bytes of those rows, once (not those of raw features:
+  the products' reading of them is part of their measured speed);
+- Adam reads parameter, gradient and two moments and writes three of them back: seven streams.
 
-Drawing negatives, thinning a graph, the loss itself and every temporary are free in this account.
+All that works number by number (activations, norms, softmax, losses, sums of layers), every temporary, the zeros of a
+gradient, drawing negatives and thinning a graph are free in this account. What a model multiplies without need would be
+counted too: for BPR, LightGCN, VBPR and FREEDOM the amounts are checked against the papers' equations (the tests say how).
 
 Speeds are measured between the epochs they are compared with, in the same process and on the same threads, and the best of
-several is taken: copies and triads; gathers of rows from tables of the model's size at the graph's own indices, warm;
-products of the batch's own shapes, by the fastest of the library's ways that we know.
+several is taken: copies and triads; gathers of rows from tables of the model's size at random places, warm; products of the
+step's own shapes, by the fastest of the library's ways that we know.
 
 Streams have two speeds, so there are two floors. From *memory*: copies and triads over more than any cache holds. From *cache*:
 over as much as the parameters with their gradients and moments and the graph take, which at Baby's size may fit the last
@@ -25,28 +27,24 @@ level. The second is the harder one, and a bound only as long as nothing else th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from prismrec.assembly import Assembly
-from prismrec.models.bpr import BPR
-from prismrec.models.freedom import FREEDOM
-from prismrec.models.lightgcn import LightGCN
-from prismrec.models.vbpr import VBPR
 from prismrec.sampling import Sampler
 
 _LARGE = 400 << 20  # bytes that no cache holds
-ACCOUNTED = {
-    "bpr": 1,
-    "lightgcn": 1,
-    "vbpr": 2,
-    "freedom": 1,
-}  # model → width of a scored row in d; others have no floor yet
 _FLOAT, _ENTRY = 4, 8  # bytes of a number; of an index and a value of a sparse matrix
+_SMALL = 1_000_000  # multiply-adds: products below are taken together, at the speed of the largest of them
+
+Shape = tuple[int, int, int]  # (m, k)·(k, n)
 
 
 @dataclass(frozen=True)
@@ -60,85 +58,129 @@ class Term:
 
 @dataclass(frozen=True)
 class Counts:
-    """Sizes of a step: rows of a batch, and how many distinct users and items a batch touches on average."""
+    """Rows of a batch, and how many steps of that size an epoch has."""
 
-    batch: float
-    users: float
-    items: float
-    steps: int
+    batch: int
+    steps: float
 
     @staticmethod
     def of(sampler: Sampler) -> Counts:
-        """Counted over the sampler's first epoch."""
-        batches = list(sampler.epoch(0))
-        users = [len(b.user.unique()) for b in batches]
-        items = [len(torch.cat([b.pos, b.neg.reshape(-1)]).unique()) for b in batches]
-        n = len(batches)
-        return Counts(sum(len(b.user) for b in batches) / n, sum(users) / n, sum(items) / n, n)
+        """The size of a full batch."""
+        batch = min(sampler.batch_size, len(sampler.user))
+        return Counts(batch, len(sampler.user) / batch)
 
 
-def terms(assembly: Assembly, counts: Counts) -> list[Term]:
-    """What a step of this model must do; empty where we have no account of it."""
-    model = assembly.model
-    width = ACCOUNTED.get(model.name)
-    if width is None:
+@dataclass
+class Step(TorchDispatchMode):
+    """Listens to a step: multiply-adds by shape, sparse products and rows fetched by the size of their table."""
+
+    products: Counter[Shape] = field(default_factory=Counter)
+    sparse: Counter[tuple[int, int, int, int]] = field(default_factory=Counter)  # entries, rows, table's rows, width
+    rows: Counter[tuple[int, int]] = field(default_factory=Counter)  # table's rows, width → rows read or written
+    raw: frozenset[int] = frozenset()  # where raw features lie: a product's reading of them is part of its speed
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in _PRODUCTS:
+            shape, times = _shape(*[x for x in args if isinstance(x, Tensor)][-2:])
+            self.products[shape] += times
+        elif name in ("_embedding_bag", "_embedding_bag_forward_only"):
+            table, indices, offsets = args[:3]
+            self.sparse[(len(indices), len(offsets) - 1, *table.shape)] += 1
+        elif name in _ROWS:
+            table, moved = (args[0], out) if name in _READ else (args[0], args[_ROWS[name]])
+            if table.dim() == 2 and moved.dim() >= 2 and table.data_ptr() not in self.raw:
+                self.rows[(table.shape[0], table.shape[1])] += moved.numel() // max(table.shape[1], 1)
+        return out
+
+
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
+_READ = {"index_select", "index", "embedding"}
+_ROWS = {"index_select": 0, "index": 0, "embedding": 0, "index_add": 3, "index_add_": 3, "scatter_add_": 3}
+
+
+def _shape(a: Tensor, b: Tensor) -> tuple[Shape, int]:
+    """The shape of a product, and how many of them there are; parts that share a side are one product."""
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    if a.dim() == 2:
+        return (m, k, n), 1
+    if b.stride(0) == 0:
+        return (len(a) * m, k, n), 1
+    return ((m, k, len(a) * n), 1) if a.stride(0) == 0 else ((m, k, n), len(a))
+
+
+def listen(assembly: Assembly, sampler: Sampler) -> Step:
+    """One full batch, forward and backward."""
+    batch = next(sampler.epoch(0))
+    assembly.train()
+    assembly.loss(batch)  # memory and caches that only a first step makes
+    with Step(raw=frozenset(raw.values.data_ptr() for raw in assembly.raw.values())) as step:
+        torch.stack(list(assembly.loss(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+    for parameter in assembly.parameters():
+        parameter.grad = None
+    return step
+
+
+def terms(assembly: Assembly, step: Step) -> list[Term]:
+    """What a step like this one must do; empty where nothing is trained."""
+    if not assembly.trainable:
         return []
-    assert isinstance(model, BPR | LightGCN | VBPR | FREEDOM)
-    row = model.cfg.dim * _FLOAT
     found: list[Term] = []
-    if isinstance(model, LightGCN):
-        found += _propagation(model.graph.to_user.values, model.n_users, model.n_items, row, model.cfg.layers)
-    if isinstance(model, FREEDOM):
-        kept = model.pruned.to_user.values
-        found += _propagation(kept, model.n_users, model.n_items, row, model.cfg.layers)
-        matrix = model.similar.matrix
-        found += _product(
-            "item graph", len(matrix.values), model.n_items, row, "gather items", 2 * model.cfg.item_layers
+    gathered: Counter[str] = Counter()
+    for (entries, rows, table, width), times in step.sparse.items():
+        gathered[f"gather {table} × {width}"] += times * entries * width * _FLOAT
+        found.append(
+            Term(
+                f"sparse {rows} × {table} ({entries:,} entries) · {width}, {times}×: entries and results",
+                times * (entries * _ENTRY + rows * width * _FLOAT),
+                "stream",
+            )
         )
-    found.append(Term("batch rows read: users", counts.batch * row * width, "gather users"))
-    found.append(Term("batch rows read: items", 2 * counts.batch * row * width, "gather items"))
-    if isinstance(model, LightGCN) and model.cfg.reg > 0:
-        found.append(Term("batch rows read: users, for the penalty", counts.batch * row, "gather users"))
-        found.append(Term("batch rows read: items, for the penalty", 2 * counts.batch * row, "gather items"))
-    if isinstance(model, FREEDOM) and model.cfg.reg > 0:
-        found.append(Term("batch rows read: modalities", 2 * counts.batch * row * len(assembly.raw), "gather items"))
-    found.append(Term("gradient rows written: users", counts.users * row * width, "gather users"))
-    found.append(Term("gradient rows written: items", counts.items * row * width, "gather items"))
-    for m in model.phi:
-        flops = counts.items * assembly.raw[m].width * model.cfg.dim
-        found.append(Term(f"projection of {m}", flops, f"product {m}"))
-        found.append(Term(f"gradient of the projection of {m}", flops, f"gradient {m}"))
+    for (table, width), moved in step.rows.items():
+        gathered[f"gather {table} × {width}"] += moved * width * _FLOAT
+    found += [Term(f"rows of {rate.removeprefix('gather ')} fetched", n, rate) for rate, n in gathered.items()]
+    for shape, times in large(step).items():
+        found.append(Term(f"product {_text(shape)}, {times}×", times * _work(shape), f"product {_text(shape)}"))
+    small = sum(times * _work(shape) for shape, times in step.products.items() if _work(shape) < _SMALL)
+    if small:
+        found.append(Term("small products", small, f"product {_text(max(step.products, key=_work))}"))
     numbers = sum(p.numel() for p in assembly.parameters() if p.requires_grad)
     return [*found, Term("Adam: 4 streams read, 3 written", 7 * _FLOAT * numbers, "stream")]
 
 
-def _propagation(entries: Tensor, n_users: int, n_items: int, row: int, layers: int) -> list[Term]:
-    """Both halves of the user–item graph, all layers, forward and back; each layer adds the first one to its result."""
-    to_user = _product("users ← items", len(entries), n_users, row, "gather items", 2 * layers, added=True)
-    return to_user + _product("items ← users", len(entries), n_items, row, "gather users", 2 * layers, added=True)
+def large(step: Step) -> dict[Shape, int]:
+    """The products that are worth a line of their own."""
+    return {shape: times for shape, times in step.products.items() if _work(shape) >= _SMALL}
 
 
-def _product(name: str, entries: int, rows: int, row: int, rate: str, times: int, added: bool = False) -> list[Term]:
-    return [
-        Term(f"{name}: rows gathered, {times}×", times * entries * row, rate),
-        Term(f"{name}: entries and results, {times}×", times * (entries * _ENTRY + (1 + added) * rows * row), "stream"),
-    ]
+def _work(shape: Shape) -> int:
+    m, k, n = shape
+    return m * k * n
 
 
-def rates(assembly: Assembly, counts: Counts, sampler: Sampler) -> dict[str, float]:
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def rates(assembly: Assembly, step: Step) -> dict[str, float]:
     """Bytes or multiply-adds a second of each rate that ``terms`` names, each the best of several runs."""
-    needed = {term.rate for term in terms(assembly, counts)}
-    if not needed:
-        return {}
-    model = assembly.model
-    dim = int(getattr(model.cfg, "dim", 64))
-    speeds = {"stream": stream(_LARGE), "stream, cached": max(stream(_LARGE), stream(footprint(assembly)))}
-    for side, rows, ids in (("users", model.n_users, sampler.user), ("items", model.n_items, sampler.item)):
-        speeds[f"gather {side}"] = gather(rows, dim, ids)
-    for m in model.phi:
-        forward, gradient = products(round(counts.items), assembly.raw[m].width, dim)
-        speeds |= {f"product {m}": forward, f"gradient {m}": gradient}
-    return {name: speed for name, speed in speeds.items() if name.removesuffix(", cached") in needed}
+    needed = {term.rate for term in terms(assembly, step)}
+    speeds: dict[str, float] = {}
+    for rate in needed:
+        kind, _, size = rate.partition(" ")
+        if kind == "stream":
+            speeds |= {"stream": stream(_LARGE), "stream, cached": max(stream(_LARGE), stream(footprint(assembly)))}
+        elif kind == "gather":
+            rows, width = map(int, size.split(" × "))
+            speeds[rate] = gather(rows, width)
+        else:
+            m, k, n = map(int, size.split("×"))
+            speeds[rate] = multiply(m, k, n)
+    return speeds
 
 
 def footprint(assembly: Assembly) -> int:
@@ -159,30 +201,26 @@ def stream(size: int) -> float:
     return max(copied, added)
 
 
-def gather(rows: int, dim: int, ids: Tensor, bag: int = 64) -> float:
-    """Bytes read a second when rows of ``dim`` numbers at ``ids`` are fetched and added up in bags."""
-    values = torch.ones(rows, dim)
-    at = ids.int()
-    starts = torch.arange(0, len(at), bag, dtype=torch.int32)
-    return len(at) * dim * _FLOAT / best(lambda: F.embedding_bag(at, values, starts, mode="sum"))
+def gather(rows: int, width: int, count: int = 100_000, bag: int = 64) -> float:
+    """Bytes read a second when rows of a table (rows, width) at random places are fetched and added up in bags."""
+    values = torch.ones(rows, width)
+    at = torch.randint(rows, (count,), dtype=torch.int32)
+    starts = torch.arange(0, count, bag, dtype=torch.int32)
+    return count * width * _FLOAT / best(lambda: F.embedding_bag(at, values, starts, mode="sum"))
 
 
-def products(n: int, r: int, d: int) -> tuple[float, float]:
-    """Multiply-adds a second of (n, r)·(r, d) and of (d, n)·(n, r), each by the fastest way known to us."""
-    n = -(-n // 16) * 16
-    x, w, g = torch.rand(n, r), torch.rand(d, r), torch.rand(n, d)
-    parts = x.view(16, -1, r)
-    wt = w.T.expand(16, r, d)
-    forward: list[Callable[[], object]] = [lambda: torch.mm(x, w.T), lambda: torch.bmm(parts, wt)]
-    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if torch.backends.mkldnn.is_available() and onednn is not None:
-        forward.append(lambda: onednn(x, w, None, "none", [], ""))
-    gradient: list[Callable[[], object]] = [lambda: torch.mm(g.T, x)]
-    if r % 16 == 0:
-        columns = x.view(n, 16, -1).transpose(0, 1)
-        gradient.append(lambda: torch.bmm(g.T.expand(16, d, n), columns))
-    work = float(n) * r * d
-    return work / min(map(best, forward)), work / min(map(best, gradient))
+def multiply(m: int, k: int, n: int) -> float:
+    """Multiply-adds a second of (m, k)·(k, n), by the fastest way known to us."""
+    x, w = torch.rand(m, k), torch.rand(k, n)
+    out = torch.empty(m, n)
+    ways: list[Callable[[], object]] = [lambda: torch.mm(x, w, out=out), lambda: torch.mm(x, w.T.contiguous().T)]
+    if m % 16 == 0:  # by rows, side by side
+        parts, same = x.view(16, -1, k), w.expand(16, k, n)
+        ways.append(lambda: torch.bmm(parts, same))
+    if n % 16 == 0:  # by columns
+        columns = w.view(k, 16, -1).transpose(0, 1)
+        ways.append(lambda: torch.bmm(x.expand(16, m, k), columns))
+    return float(m) * k * n / min(map(best, ways))
 
 
 def best(run: Callable[[], object], seconds: float = 0.2) -> float:

@@ -101,10 +101,11 @@ def _trained(assembly: Assembly, sampler: Sampler, validate: Evaluator, epochs: 
     fit(assembly, sampler, validate, cfg, None, watch)
     peak = peak_memory_mb(CPU)  # before the measuring of speeds takes memory of its own
     counts = floor.Counts.of(sampler)
-    terms = floor.terms(assembly, counts)
-    speeds = floor.rates(assembly, counts, sampler)
+    step = floor.listen(assembly, sampler)
+    terms = floor.terms(assembly, step)
+    speeds = floor.rates(assembly, step)
     fit(assembly, sampler, validate, cfg, None, watch)  # as many again, so that the speeds stand between epochs
-    again = floor.rates(assembly, counts, sampler)
+    again = floor.rates(assembly, step)
     speeds = {rate: max(speed, again[rate]) for rate, speed in speeds.items()}
     kept = [i for i in range(len(watch.epochs)) if i % (epochs + 1)]
     return {
@@ -154,7 +155,7 @@ def account(name: str, result: dict[str, Any]) -> str:
     """The floor of one model, term by term."""
     rows = []
     for term in result["terms"]:
-        product = term["rate"].startswith(("product", "gradient"))
+        product = term["rate"].startswith("product")
         amount = f"{term['amount'] / 1e6:,.1f} M" if product else f"{term['amount'] / 1e6:,.2f} MB"
         speeds = [result["rates"].get(rate) for rate in (term["rate"], f"{term['rate']}, cached")]
         shown = " or ".join(f"{speed / 1e9:.0f}" for speed in speeds if speed)
@@ -165,10 +166,8 @@ def account(name: str, result: dict[str, Any]) -> str:
     )
     rows.append(["measured (median)", "", "", "", *[f"{1e3 * statistics.median(result['epochs']):.1f}"] * 2])
     counts = result["counts"]
-    return (
-        f"### {name}\n\n{counts['steps']} steps; a batch of {counts['batch']:,.0f} rows touches "
-        f"{counts['users']:,.0f} users and {counts['items']:,.0f} items.\n\n"
-        + table(["term", "amount a step", "rate", "measured", "ms an epoch", "in cache"], rows)
+    return f"### {name}\n\n{counts['steps']:.1f} steps of {counts['batch']:,} rows.\n\n" + table(
+        ["term", "amount a step", "rate", "measured", "ms an epoch", "in cache"], rows
     )
 
 
