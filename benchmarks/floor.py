@@ -80,7 +80,7 @@ class Step(TorchDispatchMode):
     raw: frozenset[int] = frozenset()  # where raw features lie: a product's reading of them is part of its speed
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -118,8 +118,9 @@ def listen(assembly: Assembly, sampler: Sampler) -> Step:
     batch = next(sampler.epoch(0))
     assembly.train()
     assembly.loss(batch)  # memory and caches that only a first step makes
-    with Step(raw=frozenset(raw.values.data_ptr() for raw in assembly.raw.values())) as step:
-        torch.stack(list(assembly.loss(batch).values())).sum().backward()  # type: ignore[no-untyped-call]
+    step = Step(raw=frozenset(raw.values.data_ptr() for raw in assembly.raw.values()))
+    with step:
+        torch.stack(list(assembly.loss(batch).values())).sum().backward()
     for parameter in assembly.parameters():
         parameter.grad = None
     return step
@@ -147,7 +148,8 @@ def terms(assembly: Assembly, step: Step) -> list[Term]:
         found.append(Term(f"product {_text(shape)}, {times}×", times * _work(shape), f"product {_text(shape)}"))
     small = sum(times * _work(shape) for shape, times in step.products.items() if _work(shape) < _SMALL)
     if small:
-        found.append(Term("small products", small, f"product {_text(max(step.products, key=_work))}"))
+        largest: Shape = max(step.products, key=_work)
+        found.append(Term("small products", small, f"product {_text(largest)}"))
     numbers = sum(p.numel() for p in assembly.parameters() if p.requires_grad)
     return [*found, Term("Adam: 4 streams read, 3 written", 7 * _FLOAT * numbers, "stream")]
 
