@@ -98,3 +98,23 @@ def test_weighted_powers_and_their_gradients_are_those_of_dense_matrices(hops: i
 def test_graphs_follow_their_module_and_are_not_saved() -> None:
     graph = graphs.whole(edges()).to(torch.float32)
     assert isinstance(graph, Symmetric) and graph.state_dict() == {}
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 0.0])
+@pytest.mark.parametrize("beta", [0.9, 1.0, 0.5])
+@pytest.mark.parametrize("layers", [0, 1, 4])
+def test_a_markov_diffusion_is_its_unrolled_sum_and_its_gradient_the_transposed(
+    alpha: float, beta: float, layers: int
+) -> None:
+    hop = graphs.whole(edges(), loops=True).hop(0.3)
+    m = hop[0].dense().double()
+    power = [torch.linalg.matrix_power(beta * m, k) for k in range(layers + 1)]
+    gamma = beta**layers + alpha * sum(beta**k for k in range(layers))
+    expected = (power[-1] + alpha * sum(power[:-1])) / gamma if layers else power[0]
+    if alpha + beta == 1:
+        assert gamma == pytest.approx(1)
+    x, weight = torch.randn(N, 3, requires_grad=True), torch.randn(N, 3)
+    out = graphs.diffuse(hop, layers, alpha, beta, x)
+    assert torch.allclose(out.double(), expected @ x.double(), atol=1e-5)
+    (gradient,) = torch.autograd.grad((out * weight).sum(), x)
+    assert torch.allclose(gradient.double(), expected.T @ weight.double(), atol=1e-5)

@@ -15,9 +15,10 @@ from prismrec.graphs.bipartite import (
     weighted_bipartite,
 )
 from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products, product
-from prismrec.graphs.diffusion import Hop, Symmetric, weighted_powers, whole
+from prismrec.graphs.diffusion import Hop, Symmetric, powers_mean, walk, weighted_powers, whole
 from prismrec.graphs.interests import alike, closest, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
+from prismrec.graphs.learned import Learned, LearnedGraphs, Neighbours
 from prismrec.graphs.users import Friends, co_interactions, fill_up, user_graph
 
 __all__ = [
@@ -30,11 +31,15 @@ __all__ = [
     "Hop",
     "ItemGraph",
     "Symmetric",
+    "Learned",
+    "LearnedGraphs",
+    "Neighbours",
     "alike",
     "closest",
     "co_interactions",
     "combined",
     "csr_tensor",
+    "diffuse",
     "fill_up",
     "from_edges",
     "gather_users",
@@ -43,6 +48,7 @@ __all__ = [
     "knn",
     "knn_matrix",
     "normalised",
+    "powers_mean",
     "product",
     "propagate_last",
     "propagate_mean",
@@ -51,6 +57,7 @@ __all__ = [
     "similarity_matrix",
     "spread",
     "user_graph",
+    "walk",
     "weighted_bipartite",
     "weighted_powers",
     "weighted_sum",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prismrec.graphs.bipartite import Edges
-from prismrec.graphs.csr import Csr, from_edges
+from prismrec.graphs.csr import Csr, Frozen, from_edges
 
 Hop = tuple[Csr, Csr]
 """A sparse matrix and its transpose."""
@@ -52,6 +52,21 @@ def whole(edges: Edges, loops: bool = False) -> Symmetric:
     return Symmetric(from_edges(row, column, scale[row] * scale[column], n, n))
 
 
+def walk(edges: Edges) -> Frozen:
+    """(D + I)⁻¹(A + I) of all N = U + I nodes, users first: the mean over a node's neighbours and itself; rows sum to 1."""
+    matrix = whole(edges, loops=True).matrix
+    values = 1 / matrix.indptr.diff()[matrix.row()]
+    return Frozen(Csr(matrix.indptr, matrix.indices, values, matrix.columns))
+
+
+def powers_mean(matrix: Frozen, layers: int, x: Tensor) -> Tensor:
+    """The mean over l = 0..``layers`` of M^l x, (N, d) → (N, d)."""
+    total = x
+    for _ in range(layers):  # Horner's scheme
+        total = matrix(total) + x
+    return total / (layers + 1) if layers > 0 else total
+
+
 def weighted_powers(hops: Sequence[Hop], weights: Tensor, x: Tensor) -> Tensor:
     """Σ_k diag(w_k) M_k ⋯ M_1 x, k from 0: every node weighs what reaches it after each hop by numbers of its own.
 
@@ -84,3 +99,34 @@ class _WeightedPowers(torch.autograd.Function):
         for (_, transposed), weight in zip(ctx.hops[::-1], weights[:-1].flip(0), strict=True):
             of_x = transposed.times(of_x).addcmul_(grad, weight.unsqueeze(1))
         return None, of_weights, of_x
+
+
+def diffuse(hop: Hop, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:
+    """h ← β M h + α x, K times from h = x, over γ = β^K + α Σ_{k<K} β^k: (N, d) → (N, d); x itself without layers.
+
+    γ is 1 where α + β is. The Markov graph diffusion of Hu et al., IEEE TKDE 2024, arXiv:2204.02338.
+    """
+    if layers == 0:
+        return x
+    out: Tensor = _Diffusion.apply(hop, layers, alpha, beta, x)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Diffusion(torch.autograd.Function):
+    """A polynomial in M; the gradient is the same one in Mᵀ: nothing is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, hop: Hop, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:
+        ctx.hop, ctx.numbers = hop, (layers, alpha, beta)
+        return _diffusion(hop[0], layers, alpha, beta, x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None, Tensor]:
+        return None, None, None, None, _diffusion(ctx.hop[1], *ctx.numbers, grads[0])
+
+
+def _diffusion(matrix: Csr, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:
+    h = x
+    for _ in range(layers):
+        h = matrix.times(h).mul_(beta).add_(x, alpha=alpha)
+    return h.div_(beta**layers + alpha * sum(beta**k for k in range(layers)))
