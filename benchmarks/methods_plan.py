@@ -6,29 +6,9 @@ Where a card states values they are among them; ``auto`` and the like are settin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from benchmarks.rounds import Arm, Round, Settings
 
-Settings = dict[str, Any]
 TRIALS = 3  # settings tried by every arm
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A host or recipe with plug-ins. ``metric`` chooses the epoch and the settings; its cutoff is that of the tables."""
-
-    name: str
-    model: str
-    tried: tuple[Settings, ...]
-    plugins: tuple[str, ...] = ()
-    metric: str = "recall@20"
-    against: str = ""
-    published: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def cutoff(self) -> int:
-        """K."""
-        return int(self.metric.partition("@")[2])
 
 
 def vary(common: Settings, *each: Settings) -> tuple[Settings, ...]:
@@ -101,3 +81,5 @@ ARMS: tuple[Arm, ...] = (
     Arm("mgcn@5", "mgcn", vary(MGCN, *CONTRASTS), metric="recall@5", published=at5(0.0392)),
     Arm("mgcn+mrdib@5", "mgcn", vary(MGCN, *MRDIB), ("mrdib",), "recall@5", "mgcn@5", at5(0.0418)),
 )
+
+ROUND = Round("methods", ARMS, data=("baby", "tiktok"), seeds=(999, 1, 2))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.methods import DATA, KEPT, METRICS, SEEDS, runs, trials, unpack
-from benchmarks.methods_plan import ARMS, TRIALS, Arm
+from benchmarks.methods_plan import ARMS, ROUND, TRIALS
+from benchmarks.rounds import METRICS, Arm, mean_and_spread, unpack
 from prismrec.compare import paired
 
 PREFACE = """\
@@ -36,24 +36,18 @@ averaged over seeds first, with the 95 % interval of the difference by bootstrap
 
 def records(arm: Arm, data: str) -> list[dict[str, Any]]:
     """The finished runs of an arm."""
-    return list(runs(arm, data).values())
-
-
-def mean_and_spread(found: list[dict[str, Any]], metric: str) -> str:
-    """Mean ± standard deviation over seeds."""
-    values = [run["test"][metric] for run in found]
-    spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.4f}{spread}"
+    return list(ROUND.runs(arm, data).values())
 
 
 def recalls(found: list[dict[str, Any]], cutoff: int) -> np.ndarray:
     """Recall of each user, averaged over runs."""
-    return np.mean([unpack(run[f"hits@{cutoff}"]) / unpack(run["relevant"]) for run in found], axis=0)
+    values = [unpack(run[f"hits@{cutoff}"]) / unpack(run["relevant"]) for run in found]
+    return np.asarray(np.mean(values, axis=0))
 
 
 def gain(arm: Arm, data: str) -> tuple[str, str]:
     """Gain over the arm that it is compared with, on seeds that both have, and what the paired test says of it."""
-    host = next((a for a in ARMS if a.name == arm.against), None)
+    host = ROUND.arm(arm.against)
     ours = records(arm, data)
     theirs = [] if host is None else records(host, data)
     seeds = {r["seed"] for r in ours} & {r["seed"] for r in theirs}
@@ -66,7 +60,7 @@ def gain(arm: Arm, data: str) -> tuple[str, str]:
 
 def published_gain(arm: Arm, metric: str) -> str:
     """What the paper gains by its own values."""
-    host = next((a for a in ARMS if a.name == arm.against), None)
+    host = ROUND.arm(arm.against)
     if host is None or metric not in arm.published or metric not in host.published:
         return ""
     return f"{arm.published[metric] / host.published[metric] - 1:+.1%}"
@@ -105,7 +99,7 @@ def search(data: str) -> list[str]:
     """What each arm tried, best first."""
     lines = ["| arm | settings | validation | best epoch | epochs | seconds |", "|---|---|---|---|---|---|"]
     for arm in ARMS:
-        for r in sorted(trials(arm, data).values(), key=lambda r: -r["valid"][arm.metric]):
+        for r in sorted(ROUND.trials(arm, data).values(), key=lambda r: -r["valid"][arm.metric]):
             row = [
                 arm.name,
                 settings(r),
@@ -118,32 +112,19 @@ def search(data: str) -> list[str]:
     return lines
 
 
-def missing(data: str) -> list[str]:
-    """What was not run."""
-    lines = []
-    for arm in ARMS:
-        lacking = len(arm.tried) - len(trials(arm, data))
-        seeds = [s for s in SEEDS if s not in runs(arm, data)]
-        if lacking or seeds:
-            said = [f"{lacking} of {len(arm.tried)} trials"] if lacking else []
-            said += [f"seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"] if seeds else []
-            lines.append(f"- {data}, {arm.name}: {' and '.join(said)}")
-    return lines
-
-
 def write() -> str:
     """Write the page of today and say where."""
     date = datetime.date.today().isoformat()
-    first, *others = SEEDS
+    first, *others = ROUND.seeds
     seeds = ", ".join(map(str, (first, *others)))
     lines = [PREFACE.format(date=date, trials=TRIALS, first=first, seeds=seeds)]
-    for data in DATA:
+    for data in ROUND.data:
         lines += [f"## {data.capitalize()}", "", *results(data)]
-    notes = (KEPT / "notes.md").read_text(encoding="utf-8")  # ours, written by hand after reading the tables
+    notes = (ROUND.kept / "notes.md").read_text(encoding="utf-8")  # ours, written by hand after reading the tables
     lines += ["## What we found", "", notes, "## Not run", ""]
-    lines += [line for data in DATA for line in missing(data)] or ["Everything planned was run."]
-    for data in DATA:
+    lines += [line for data in ROUND.data for line in ROUND.missing(data)] or ["Everything planned was run."]
+    for data in ROUND.data:
         lines += ["", f"## Search on {data.capitalize()}: validation, seed {first}", "", *search(data)]
-    path = KEPT.parent / f"methods-{date}.md"
+    path = ROUND.kept.parent / f"methods-{date}.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)

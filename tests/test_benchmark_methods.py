@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of the package")
 
-from benchmarks import methods, methods_table
-from benchmarks.methods_plan import ARMS, TRIALS, Arm
+from benchmarks import methods_table, rounds
+from benchmarks.methods_plan import ARMS, ROUND, TRIALS
+from benchmarks.rounds import Arm, Round, pack, unpack
 from prismrec.config import assign, resolve
+from prismrec.data.store import save
+from prismrec.data.synthetic import draw
 from prismrec.io import write_json
 from prismrec.recipes import expand
 
@@ -32,20 +37,19 @@ def test_every_arm_is_a_run_and_tries_as_many_settings_as_its_host(arm: Arm) -> 
 
 def test_counts_survive_packing() -> None:
     counts = np.random.default_rng(0).integers(0, 9, 5000)
-    assert np.array_equal(methods.unpack(methods.pack(counts)), counts)
+    assert np.array_equal(unpack(pack(counts)), counts)
 
 
 def test_trials_come_before_seeds_and_a_page_says_what_is_missing(
     tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods, "KEPT", tmp_path)
-    monkeypatch.setattr(methods_table, "KEPT", tmp_path)
+    monkeypatch.setattr(rounds, "RESULTS", tmp_path)
     host, arm = NAMES["vbpr"], NAMES["vbpr+clear"]
-    assert methods.due([host], ["baby"]) == [("trial", "vbpr", "baby", n) for n in range(TRIALS)]
+    assert ROUND.due([host], ["baby"]) == [("trial", "vbpr", "baby", n) for n in range(TRIALS)]
     for one, lift in ((host, 0.0), (arm, 0.02)):
         for n in range(TRIALS):
             write_json(
-                methods.trial_path(one, "baby", n),
+                ROUND.path(one, "baby", f"trial-{n}"),
                 {
                     "settings": one.tried[n],
                     "valid": {"recall@20": [0.1, 0.3, 0.3, 0.2][n]},
@@ -54,18 +58,42 @@ def test_trials_come_before_seeds_and_a_page_says_what_is_missing(
                     "seconds": 5,
                 },
             )
-        assert methods.best_trial(one, "baby") == 1  # the first of equals
-        for seed in methods.SEEDS[:2]:
+        assert ROUND.best_trial(one, "baby") == 1  # the first of equals
+        for seed in ROUND.seeds[:2]:
             hits = np.random.default_rng(seed).integers(0, 2, 400) + (np.arange(400) < 8 * (lift > 0))
-            kept = {"hits@20": methods.pack(hits), "relevant": methods.pack(np.full(400, 2))}
+            kept = {"hits@20": pack(hits), "relevant": pack(np.full(400, 2))}
             test = {m: float((hits / 2).mean()) for m in ("recall@20", "ndcg@20", "recall@10", "ndcg@10")}
             write_json(
-                methods.seed_path(one, "baby", seed), {"seed": seed, "settings": one.tried[1], "test": test, **kept}
+                ROUND.path(one, "baby", f"seed-{seed}"), {"seed": seed, "settings": one.tried[1], "test": test, **kept}
             )
-    assert methods.due([host], ["baby"]) == [("final", "vbpr", "baby", methods.SEEDS[2])]
+    assert ROUND.due([host], ["baby"]) == [("final", "vbpr", "baby", ROUND.seeds[2])]
     (gain, said) = methods_table.gain(arm, "baby")
     assert gain.startswith("+") and said.startswith("+0.0100 [")  # eight users of 400 gain half their recall
     assert methods_table.published_gain(arm, "recall@20") == "+17.0%"
     page = "\n".join(methods_table.results("baby"))
     assert "| vbpr+clear | 2 |" in page and "0.0776" in page
-    assert "- baby, vbpr: seed 2" in methods_table.missing("baby")
+    assert "- baby, vbpr: seed 2" in ROUND.missing("baby")
+
+
+@pytest.mark.parametrize("model", ["bpr", "mostpop"])
+def test_a_round_trains_what_is_due_keeps_its_records_and_sees_the_test_part_with_the_chosen_settings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(rounds, "RESULTS", tmp_path / "results")
+    shop = draw(n_users=60, n_items=40, interactions=8, seed=1).dataset
+    save(shop, tmp_path / "data" / "shop")
+    common = {} if model == "mostpop" else {"model.dim": 8, "train.epochs": 2}
+    arm = Arm(model, model, (common,))
+    plan = Round("tried", (arm,), data=("shop",), seeds=(3, 4))
+    work = tmp_path / "work"
+    while jobs := plan.due([arm], ["shop"]):
+        stage, _, data, number = jobs[0]
+        {"trial": plan.trial, "final": plan.final}[stage](arm, tmp_path / "data", data, number, work)
+    runs = plan.runs(arm, "shop")
+    assert set(runs) == {3, 4} and plan.missing("shop") == []
+    for record in runs.values():
+        assert record["peak_mb"] > 0 and ("seconds_epoch" in record) == (model == "bpr")
+        hits = unpack(record["hits@20"]) / unpack(record["relevant"])
+        assert hits.mean() == pytest.approx(record["test"]["recall@20"], abs=1e-9)
+    trial = plan.trials(arm, "shop")[0]
+    assert "test" not in trial and trial["valid"] == runs[3]["valid"]
