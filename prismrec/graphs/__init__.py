@@ -15,7 +15,7 @@ from prismrec.graphs.bipartite import (
     weighted_bipartite,
 )
 from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products, product
-from prismrec.graphs.diffusion import Hop, Symmetric, powers_mean, walk, weighted_powers, whole
+from prismrec.graphs.diffusion import Hop, Symmetric, diffuse, powers_mean, walk, weighted_powers, whole
 from prismrec.graphs.interests import alike, closest, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.learned import Learned, LearnedGraphs, Neighbours
