@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from prismrec import topk
 from prismrec.graphs.csr import Csr, combined, from_edges, indptr, product
+
+Scaling = Literal["symmetric", "rows"]
 
 
 class ItemGraph(nn.Module):
@@ -100,7 +103,7 @@ def knn_matrix(ids: Tensor) -> Csr:
     return from_edges(row, column, (degree[row] * degree[column]).rsqrt(), n, n)
 
 
-def similarity_matrix(ids: Tensor, cosine: Tensor) -> Csr:
+def similarity_matrix(ids: Tensor, cosine: Tensor, scaling: Scaling = "symmetric") -> Csr:
     """Neighbour lists (I, k), -1 for none, and their cosines (I, k) → ``normalised`` graph whose weights are the cosines.
 
     An item without neighbours has itself, with weight 1: what flows over this graph is its own, not nothing. This is the
@@ -110,11 +113,11 @@ def similarity_matrix(ids: Tensor, cosine: Tensor) -> Csr:
     row, slot = (ids >= 0).nonzero(as_tuple=True)
     alone = (ids < 0).all(1).nonzero().squeeze(1)
     values = torch.cat([cosine[row, slot], cosine.new_ones(len(alone))])
-    return normalised(from_edges(torch.cat([row, alone]), torch.cat([ids[row, slot], alone]), values, n, n))
+    return normalised(from_edges(torch.cat([row, alone]), torch.cat([ids[row, slot], alone]), values, n, n), scaling)
 
 
-def normalised(graph: Csr) -> Csr:
-    """A directed graph (n, n) with entries w_ij/√(r_i r_j), r the sums of rows.
+def normalised(graph: Csr, scaling: Scaling = "symmetric") -> Csr:
+    """A directed graph (n, n) with entries w_ij/√(r_i r_j), r the sums of rows; ``rows``: w_ij/r_i.
 
     Weights that are not positive count as none, so that no root is taken of a negative sum; an edge to a node that has no
     edge of its own (r_j = 0) falls away.
@@ -124,7 +127,8 @@ def normalised(graph: Csr) -> Csr:
     total.index_add_(0, row, weight.clamp(min=0).double())
     keep = (weight > 0) & (total[column] > 0)
     row, column, weight = row[keep], column[keep], weight[keep]
-    return Csr(indptr(row, graph.rows), column, weight * (total[row] * total[column]).rsqrt(), graph.columns)
+    scale = (total[row] * total[column]).rsqrt() if scaling == "symmetric" else total[row].reciprocal()
+    return Csr(indptr(row, graph.rows), column, weight * scale, graph.columns)
 
 
 def weighted_sum(graphs: list[Csr], weights: list[float]) -> Csr:
