@@ -225,12 +225,16 @@ class Preferences(nn.ParameterDict):
     def __init__(self, n_users: int, width: int, modalities: Iterable[str]) -> None:
         super().__init__({m: normal_table(n_users, width) for m in modalities})
 
+    def start(self, feats: Feats) -> dict[str, tuple[Tensor, Tensor]]:
+        """Modality → P_m (U, d) and f_m (I, d) in rows of unit length."""
+        return {m: (losses.unit(self[m]), losses.unit(rows.values)) for m, rows in feats.items()}
+
     def travel(self, graph: graphs.Bipartite, layers: int, feats: Feats) -> dict[str, tuple[Tensor, Rows]]:
         """Modality → H_m of users (U, d) and of items, of all of them."""
         out = {}
-        for m, rows in feats.items():
-            user, item = graphs.propagate_sum(graph, layers, losses.unit(self[m]), losses.unit(rows.values))
-            out[m] = user, rows.with_values(item)
+        for m, start in self.start(feats).items():
+            user, item = graphs.propagate_sum(graph, layers, *start)
+            out[m] = user, feats[m].with_values(item)
         return out
 
     def size(self, user: Tensor) -> Tensor:
