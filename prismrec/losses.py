@@ -34,6 +34,15 @@ def bpr_of_margins(margins: Tensor, weight: Tensor | None = None) -> Tensor:
     return ((rows.mean(0) if rows.dim() == 2 else rows) * weight).mean()
 
 
+def info_bpr(pos: Tensor, neg: Tensor, weight: Tensor | None = None) -> Tensor:
+    """A positive told from many negatives at once: mean of −log(e^{s⁺} / (e^{s⁺} + Σ_j e^{s⁻_j})).
+
+    ``pos`` (B,), ``neg`` (B, M); ``weight`` (B,) multiplies each row. With one negative it is BPR; log(M + 1) where all scores
+    are equal (Hu et al., IEEE TKDE 2024, arXiv:2204.02338).
+    """
+    return bpr_of_margins(neg.logsumexp(1) - pos, weight)
+
+
 def penalty(kind: Penalty, *rows: Tensor) -> Tensor:
     """Size of the batch's representations, the first of them (B, …), per row of the batch.
 

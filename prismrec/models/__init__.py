@@ -17,6 +17,8 @@ from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mgcn import MGCN
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.soil import SOIL
+from prismrec.models.mgdn import MGDN
+from prismrec.models.mig_gt import MIGGT
 from prismrec.models.vbpr import VBPR
 
 MODELS: tuple[type[Model], ...] = (
@@ -29,6 +31,7 @@ MODELS: tuple[type[Model], ...] = (
     ApeGNN,
     VBPR,
     MMGCN,
+    MGDN,
     DualGNN,
     DRAGON,
     BM3,
