@@ -117,12 +117,12 @@ class _Diffusion(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hop: Hop, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:
-        ctx.hop, ctx.numbers = hop, (layers, alpha, beta)
+        ctx.hop, ctx.layers, ctx.alpha, ctx.beta = hop, layers, alpha, beta
         return _diffusion(hop[0], layers, alpha, beta, x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None, None, Tensor]:
-        return None, None, None, None, _diffusion(ctx.hop[1], *ctx.numbers, grads[0])
+        return None, None, None, None, _diffusion(ctx.hop[1], ctx.layers, ctx.alpha, ctx.beta, grads[0])
 
 
 def _diffusion(matrix: Csr, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ MODELS: tuple[type[Model], ...] = (
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
 
+    MIGGT,
 
 def model_named(name: str) -> type[Model]:
     """The class of a model by its name on the command line."""
