@@ -127,25 +127,29 @@ def build(
     Numbers are drawn on the CPU and moved: every device starts from the same ones.
     """
     model.check(ctx)
-    device = ctx.user.device
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        made = model(model_cfg, ctx).to(device).eval()
-        with torch.no_grad():
-            one = torch.zeros(1, dtype=torch.int64, device=device)
-            feats = made.project(ctx.raw, None if model.whole_table else ItemIds.of(one, ctx.n_items))
-        sides = made.sides(feats)
-        offer = Offer(
-            model=model.name,
-            n_users=ctx.n_users,
-            n_items=ctx.n_items,
-            widths={m: rows.width for m, rows in feats.items()},
-            present={m: ctx.raw[m].present for m in feats},
-            sides={m: widths for m, widths in sides.items() if m is not None},
-            fused=sides[None],
-        )
+        made = model(model_cfg, ctx).to(ctx.user.device).eval()
+        offer = offered(made, ctx)
         chain = []
         for plugin, cfg in plugins:
             chain.append(plugin(cfg))
             chain[-1].setup(offer)
-    return Assembly(made, chain, ctx.raw).to(device).train()
+    return Assembly(made, chain, ctx.raw).to(ctx.user.device).train()
+
+
+def offered(model: Model, ctx: Context) -> Offer:
+    """What a model, in eval mode, offers its plug-ins on the data that it was made for."""
+    with torch.no_grad():
+        one = torch.zeros(1, dtype=torch.int64, device=ctx.user.device)
+        feats = model.project(ctx.raw, None if model.whole_table else ItemIds.of(one, ctx.n_items))
+    sides = model.sides(feats)
+    return Offer(
+        model=model.name,
+        n_users=ctx.n_users,
+        n_items=ctx.n_items,
+        widths={m: rows.width for m, rows in feats.items()},
+        present={m: ctx.raw[m].present for m in feats},
+        sides={m: widths for m, widths in sides.items() if m is not None},
+        fused=sides[None],
+    )

@@ -25,7 +25,7 @@ PACKAGE = ROOT / "prismrec"
 ORDER = (
     "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "losses", "nn", "models", "plugins", "recipes",
     "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "index", "config",
-    "experiment", "recommender", "compare", "figures", "runs", "panels", "diagnostics", "report", "demo", "cli",
+    "experiment", "pairing", "recommender", "compare", "figures", "runs", "panels", "diagnostics", "report", "demo", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from prismrec.models.base import Paper, Strict
+    from prismrec.models.base import Model, Paper, Strict
 
 
 class ListFormat(StrEnum):
@@ -28,22 +28,18 @@ FormatOption = Annotated[ListFormat, typer.Option("--format", help="A table, or 
 
 
 def models(format: FormatOption = ListFormat.TABLE) -> None:
-    """List the models with paper, year and what they need.
+    """List the models: paper, year, kind, modalities that they need, plug-ins that apply, what they were compared with.
 
     Example: **prismrec models --format json**
     """
     from prismrec.models import MODELS
     from prismrec.recipes import RECIPES
 
-    rows = [
-        {**_entry(model.name, model.paper, model.Config), "modalities": model.needs, "uses_weights": model.uses_weights}
-        for model in MODELS
-    ]
-    weighted = {model.name: model.uses_weights for model in MODELS}
+    rows = {model.name: {**_entry(model.name, model.paper, model.Config), **_traits(model)} for model in MODELS}
     for recipe in RECIPES:
-        entry = {**_entry(recipe.name, recipe.paper, None), "modalities": recipe.needs}
-        rows.append({**entry, "uses_weights": weighted[recipe.model], "recipe": [recipe.model, *recipe.plugins]})
-    _print("Models", rows, format)
+        entry = {**rows[recipe.model], **_entry(recipe.name, recipe.paper, None), "modalities": recipe.needs}
+        rows[recipe.name] = {**entry, "recipe": [recipe.model, *recipe.plugins]}
+    _print("Models", list(rows.values()), format)
 
 
 def plugins(format: FormatOption = ListFormat.TABLE) -> None:
@@ -70,6 +66,18 @@ def demo(
     run_demo(out, seed=seed, quick=quick)
 
 
+def _traits(model: type[Model]) -> dict[str, Any]:
+    from prismrec.pairing import plugins_on
+
+    return {
+        "kind": model.kind(),
+        "modalities": model.needs,
+        "uses_weights": model.uses_weights,
+        "plugins": plugins_on(model),
+        "compared": model.compared,
+    }
+
+
 def _entry(name: str, paper: Paper, config: type[Strict] | None) -> dict[str, Any]:
     settings = {
         key: {"default": field.get_default(call_default_factory=True), "help": field.description}
@@ -91,20 +99,31 @@ def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
-    needy = any(row.get("modalities") for row in rows)
-    for column in ("name", *(["needs"] if needy else [])):
+    listed = "kind" in rows[0]
+    for column in ("name", *(["kind"] if listed else [])):
         table.add_column(column, no_wrap=True)
-    table.add_column("paper and settings")
+    table.add_column("paper, plug-ins that apply, settings" if listed else "paper and settings")
     for row in rows:
-        settings = " ".join(f"{key}={value['default']}" for key, value in row["settings"].items())
-        if "recipe" in row:
-            settings = f"{row['recipe'][0]} with {' and '.join(row['recipe'][1:])}"
-        text = Text(f"{row['title']} ({row['venue']} {row['year']})").append(
-            f"\n{settings}" if settings else "", style="dim"
-        )
-        cells: list[Text | str] = [Text(row["name"], style="bold")]
-        if needy:
-            count = row["modalities"]
-            cells.append(f"{count} modalit{'y' if count == 1 else 'ies'}" if count else "")
-        table.add_row(*cells, text)
+        text = Text(f"{row['title']} ({row['venue']} {row['year']})")
+        for line in _details(row):
+            text.append(f"\n{line}", style="dim")
+        table.add_row(Text(row["name"], style="bold"), *([_kind(row)] if listed else []), text)
     Console().print(table)
+
+
+def _kind(row: dict[str, Any]) -> str:
+    count = row["modalities"]
+    return f"{row['kind']}\n≥ {count} modalit{'y' if count == 1 else 'ies'}" if count else str(row["kind"])
+
+
+def _details(row: dict[str, Any]) -> list[str]:
+    """What stands below the title, a line each."""
+    from prismrec.plugins import PLUGINS
+
+    named = row.get("plugins", [])
+    lines = [f"plug-ins: {'all' if len(named) == len(PLUGINS) else ' '.join(named)}"] if named else []
+    lines += [f"compared with: {row['compared']}"] if row.get("compared") else []
+    if "recipe" in row:
+        return [f"{row['recipe'][0]} with {' and '.join(row['recipe'][1:])}", *lines]
+    settings = " ".join(f"{key}={value['default']}" for key, value in row["settings"].items())
+    return [*lines, settings] if settings else lines

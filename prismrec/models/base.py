@@ -77,7 +77,8 @@ class Model(nn.Module, ABC):
 
     ``name``: lower case, as on the command line. ``needs``: the least number of modalities. ``whole_table``: True where raw
     features travel through a graph, so that every step needs all items' features rather than the batch's.
-    ``uses_weights``: whether interaction weights change anything.
+    ``uses_weights``: whether interaction weights change anything. ``compared``: whose implementation gave the same scores
+    and losses with the same weights, graphs and batches; empty where none was run beside it (docs/models.md has the figures).
     """
 
     name: ClassVar[str]
@@ -87,6 +88,7 @@ class Model(nn.Module, ABC):
     n_neg: ClassVar[int] = 1
     whole_table: ClassVar[bool] = False
     uses_weights: ClassVar[bool] = True
+    compared: ClassVar[str] = ""
 
     cfg: Strict
 
@@ -95,6 +97,11 @@ class Model(nn.Module, ABC):
         self.cfg = cfg
         self.n_users, self.n_items = ctx.n_users, ctx.n_items
         self.phi = Projections()
+
+    @classmethod
+    def kind(cls) -> str:
+        """What it learns from."""
+        return "multimodal" if cls.needs else "collaborative"
 
     @classmethod
     def check(cls, ctx: Context) -> None:

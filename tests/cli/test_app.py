@@ -18,6 +18,7 @@ import prismrec
 from prismrec.cli import app
 from prismrec.errors import PrismError
 from prismrec.models import MODELS
+from prismrec.pairing import plugins_on
 from prismrec.plugins import PLUGINS
 from prismrec.recipes import RECIPES
 
@@ -61,6 +62,9 @@ def test_lists_for_people_and_for_scripts(command: str, kinds: tuple[Any, ...]) 
     for row, kind in zip(rows, kinds, strict=True):
         assert row["year"] == kind.paper.year and row["title"] == kind.paper.title and row["authors"] and row["venue"]
         assert set(row["settings"]) == set(kind.Config.model_fields)
+        if command == "models":
+            assert row["kind"] == ("multimodal" if kind.needs else "collaborative") and row["modalities"] == kind.needs
+            assert row["plugins"] == plugins_on(kind) and row["compared"] == kind.compared
     table = call(command).out
     assert max(map(len, table.splitlines())) <= 80
     for kind in kinds:
