@@ -41,11 +41,11 @@ MODELS: tuple[type[Model], ...] = (
     MGCN,
     SOIL,
     LGMRec,
+    MIGGT,
 )
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
 
-    MIGGT,
 
 def model_named(name: str) -> type[Model]:
     """The class of a model by its name on the command line."""
