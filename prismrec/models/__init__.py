@@ -15,9 +15,9 @@ from prismrec.models.layergcn import LayerGCN
 from prismrec.models.lgmrec import LGMRec
 from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mgcn import MGCN
+from prismrec.models.mgdn import MGDN
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.soil import SOIL
-from prismrec.models.mgdn import MGDN
 from prismrec.models.mig_gt import MIGGT
 from prismrec.models.vbpr import VBPR
 
@@ -29,9 +29,9 @@ MODELS: tuple[type[Model], ...] = (
     LightGCN,
     LayerGCN,
     ApeGNN,
+    MGDN,
     VBPR,
     MMGCN,
-    MGDN,
     DualGNN,
     DRAGON,
     BM3,
