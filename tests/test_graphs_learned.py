@@ -97,6 +97,17 @@ def test_every_row_keeps_k_entries_of_which_its_own_is_one() -> None:
     assert not graphs.Neighbours.of(torch.zeros(5, 2), torch.ones(5, dtype=torch.bool), 3).kept[:, 1:].any()
 
 
+def test_the_scaled_graph_has_spectral_radius_one_although_it_is_not_symmetric() -> None:
+    x, present = drawn(7)
+    learned = module(present, {m: torch.eye(12) for m in x}, blend=0.0)
+    parts = learned({m: Rows(value.float()) for m, value in x.items()})
+    n = learned.spread(parts, torch.eye(12)).detach().double()
+    assert not torch.allclose(n, n.T, atol=1e-3)
+    root = sum(g.weights for g in parts.values()).sum(1).double().sqrt()  # of D
+    assert torch.allclose(n @ root, root, atol=1e-5)
+    assert torch.linalg.eigvals(n).abs().max().item() == pytest.approx(1, abs=1e-5)
+
+
 def test_the_gradient_of_cosines_is_that_of_the_quotient() -> None:
     x, present = drawn(3)
     near = graphs.Neighbours.of(x["text"], present["text"], 12)

@@ -37,10 +37,12 @@ def knn(values: Tensor, present: Tensor, k: int, memory: int = 128 << 20) -> tup
     changed.
     """
     cosines = Cosines(values, present)
+    complete = bool(cosines.usable.all())
 
     def fill(start: int, stop: int, block: Tensor) -> None:
         cosines.rows(start, stop, block)
-        block.masked_fill_(~cosines.usable, -torch.inf)
+        if not complete:
+            block.masked_fill_(~cosines.usable, -torch.inf)
 
     ids, cosine = nearest(fill, len(values), k, values.device, memory)
     ok = cosine.isfinite() & cosines.usable[:, None]

@@ -35,7 +35,7 @@ class Neighbours:
     @torch.no_grad()
     def of(x: Tensor, present: Tensor, k: int) -> Neighbours:
         """The k nearest rows of ``x`` (I, d) by cosine; one that is not ``present`` (I,) bool, or is zero, has only itself."""
-        near, _ = knn(x.detach(), present, k)
+        near, _ = knn(x.detach(), present, k, memory=16 << 20)  # blocks that stay near the processor
         own = torch.arange(len(near), device=near.device).unsqueeze(1)
         ids = torch.where(near < 0, own, near)
         kept = near >= 0

@@ -11,6 +11,7 @@ from prismrec.models.dragon import DRAGON
 from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
+from prismrec.models.lattice import LATTICE
 from prismrec.models.layergcn import LayerGCN
 from prismrec.models.lgmrec import LGMRec
 from prismrec.models.lightgcn import LightGCN
@@ -34,6 +35,7 @@ MODELS: tuple[type[Model], ...] = (
     MMGCN,
     DualGNN,
     DRAGON,
+    LATTICE,
     BM3,
     FREEDOM,
     CLEARBackbone,
