@@ -15,11 +15,12 @@ from prismrec.models.lattice import LATTICE
 from prismrec.models.layergcn import LayerGCN
 from prismrec.models.lgmrec import LGMRec
 from prismrec.models.lightgcn import LightGCN
+from prismrec.models.mentor import MENTOR
 from prismrec.models.mgcn import MGCN
 from prismrec.models.mgdn import MGDN
+from prismrec.models.mig_gt import MIGGT
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.soil import SOIL
-from prismrec.models.mig_gt import MIGGT
 from prismrec.models.vbpr import VBPR
 
 MODELS: tuple[type[Model], ...] = (
@@ -35,6 +36,7 @@ MODELS: tuple[type[Model], ...] = (
     MMGCN,
     DualGNN,
     DRAGON,
+    MENTOR,
     LATTICE,
     BM3,
     FREEDOM,
