@@ -6,14 +6,9 @@ Where a card states values they are among them; ``auto`` and the like are settin
 
 from __future__ import annotations
 
-from benchmarks.rounds import Arm, Round, Settings
+from benchmarks.rounds import Arm, Round, Settings, vary
 
 TRIALS = 3  # settings tried by every arm
-
-
-def vary(common: Settings, *each: Settings) -> tuple[Settings, ...]:
-    """The settings tried: each on top of what is common."""
-    return tuple({**common, **one} for one in each)
 
 
 def clear(*pairs: tuple[int, float]) -> list[Settings]:

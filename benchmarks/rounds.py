@@ -61,6 +61,11 @@ class Arm:
         return [f"{m}@{k}" for m in METRICS for k in dict.fromkeys((self.cutoff, 10))]
 
 
+def vary(common: Settings, *each: Settings) -> tuple[Settings, ...]:
+    """The settings tried: each on top of what is common."""
+    return tuple({**common, **one} for one in each)
+
+
 @dataclass(frozen=True)
 class Round:
     """``name`` is that of its module in benchmarks, and of the folder of its records."""

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of the package")
 
-from benchmarks import methods_table, rounds
+from benchmarks import choices, models_plan, rounds, rounds_table
 from benchmarks.methods_plan import ARMS, ROUND, TRIALS
 from benchmarks.rounds import Arm, Round, pack, unpack
 from prismrec.config import assign, resolve
@@ -21,18 +21,29 @@ from prismrec.recipes import expand
 NAMES = {arm.name: arm for arm in ARMS}
 
 
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_every_arm_is_a_run_and_tries_as_many_settings_as_its_host(arm: Arm) -> None:
-    assert len(arm.tried) == TRIALS and len({str(one) for one in arm.tried}) == TRIALS
-    if arm.against:
-        assert NAMES[arm.against].metric == arm.metric
+@pytest.mark.parametrize("arm", [*ARMS, *choices.ARMS, *models_plan.ARMS], ids=lambda arm: arm.name)
+def test_every_arm_is_a_run(arm: Arm) -> None:
+    assert arm.tried and len({str(one) for one in arm.tried}) == len(arm.tried)
     for settings in arm.tried:
         tree = expand({"model": {"name": arm.model}, "plugins": {name: {} for name in arm.plugins}})
-        for key, value in settings.items():
+        for key, value in {**settings, "train.metric": arm.metric}.items():
             tree = assign(tree, key, value)
         cfg = resolve(tree)
         assert {p.name for p, _ in cfg.plugins} >= set(arm.plugins)
-        assert cfg.model.name != "freedom" or cfg.model_cfg.model_dump()["reg"] > 0
+
+
+@pytest.mark.parametrize("plan", [ROUND, choices.ROUND], ids=lambda plan: plan.name)
+def test_an_arm_tries_as_many_settings_as_the_one_it_is_compared_with(plan: Round) -> None:
+    for arm in plan.arms:
+        other = plan.arm(arm.against) if arm.against else arm
+        assert other is not None
+        assert (len(other.tried), other.metric) == (len(arm.tried), arm.metric)
+    assert plan is not ROUND or {len(arm.tried) for arm in ARMS} == {TRIALS}
+
+
+def test_freedom_keeps_its_modalities_weight_above_0_or_no_method_could_act() -> None:
+    hosts = [arm for arm in ARMS if arm.model == "freedom"]
+    assert hosts and all(settings["model.reg"] > 0 for arm in hosts for settings in arm.tried)
 
 
 def test_counts_survive_packing() -> None:
@@ -67,10 +78,10 @@ def test_trials_come_before_seeds_and_a_page_says_what_is_missing(
                 ROUND.path(one, "baby", f"seed-{seed}"), {"seed": seed, "settings": one.tried[1], "test": test, **kept}
             )
     assert ROUND.due([host], ["baby"]) == [("final", "vbpr", "baby", ROUND.seeds[2])]
-    (gain, said) = methods_table.gain(arm, "baby")
+    (gain, said) = rounds_table.gain(ROUND, arm, "baby")
     assert gain.startswith("+") and said.startswith("+0.0100 [")  # eight users of 400 gain half their recall
-    assert methods_table.published_gain(arm, "recall@20") == "+17.0%"
-    page = "\n".join(methods_table.results("baby"))
+    assert rounds_table.published_gain(ROUND, arm, "recall@20") == "+17.0%"
+    page = "\n".join(rounds_table.results(ROUND, "baby"))
     assert "| vbpr+clear | 2 |" in page and "0.0776" in page
     assert "- baby, vbpr: seed 2" in ROUND.missing("baby")
 
