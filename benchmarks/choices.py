@@ -22,9 +22,9 @@ python -m benchmarks.choices run DATA_FOLDER --work work    # goes on where it w
 python -m benchmarks.choices table
 ```
 
-- **Negatives** (`chns`, on BR-MRS's backbone, with its own BPR kept): the hardest of 16 candidates by the *other* modality (cross,
-  the paper's), by the modality itself (own), by the fused scores (fused), or any (uniform). Candidates come from the batch's other
-  rows unless the arm is called *fresh*; `refresh` lets representations of up to 16 steps ago choose. All with the weight 0.3.
+- **Negatives** (`chns`, on BR-MRS's backbone, its own BPR kept): the hardest of 16 candidates by the *other* modality (cross,
+  the paper's), by the modality itself (own), by the fused scores (fused), or any (uniform). Candidates come from the
+  batch's other rows unless the arm is called *fresh*; *refresh 16*: representations of up to 16 steps ago choose. Weight 0.3.
 - **MRdIB's weights**: four points of the paper's grid against `balance="auto"` with four shares. The same number of trainings
   for each, chosen by validation recall@5.
 
