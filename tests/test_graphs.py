@@ -167,6 +167,15 @@ def test_mmgcn_fact_2_means_over_neighbours_have_rows_of_one_or_nothing_and_grad
         assert torch.allclose(out, m @ x, atol=1e-6) and torch.allclose(gradient, m.T @ weight, atol=1e-6)
 
 
+def test_mmssl_fact_1_halves_by_the_root_of_the_receivers_degree() -> None:
+    edges = random_edges(5)
+    r = torch.zeros(7, 9)
+    r[edges.user, edges.item] = 1
+    for frozen, binary in zip(edges.roots(), (r, r.T), strict=True):
+        assert torch.allclose(frozen.matrix.dense(), binary * binary.sum(1, keepdim=True).clamp(min=1).rsqrt())
+        assert torch.equal(frozen.transposed.dense(), frozen.matrix.dense().T)
+
+
 def test_a_gradient_that_comes_from_users_alone() -> None:
     edges = random_edges(1)
     user, item = torch.randn(7, 3, requires_grad=True), torch.randn(9, 3, requires_grad=True)

@@ -187,3 +187,17 @@ def test_what_users_gather_has_the_gradient_of_its_transpose(node: str) -> None:
         assert torch.allclose(out, graph.to_user.dense() @ item, atol=1e-6)
     else:
         assert torch.allclose(gradient, graph.to_user.dense().T @ weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [1, 300, 1 << 20])
+@pytest.mark.parametrize("k", [0, 1, 4, 9])
+def test_users_are_drawn_to_the_best_of_what_they_did_not_take(memory: int, k: int) -> None:
+    rng = torch.Generator().manual_seed(3)
+    taken = torch.rand(7, 9, generator=rng) < 0.3
+    log = Edges(*taken.nonzero(as_tuple=True), 7, 9)
+    user, item = (torch.randint(-2, 3, (n, 3), generator=rng).float() for n in (7, 9))  # with ties
+    ids = graphs.drawn_to(log, user, item, k, memory)
+    scores = (user @ item.T).masked_fill(taken, -1)
+    for u in range(7):
+        order = sorted((i for i in range(9) if scores[u, i] > 0), key=lambda i: (-scores[u, i], i))[:k]
+        assert ids[u].tolist() == order + [-1] * (k - len(order))

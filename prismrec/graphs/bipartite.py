@@ -73,6 +73,13 @@ class Edges(nn.Module):
         over_users_t, over_users = self._halves(1 / d_item[self.item])
         return Frozen(over_items, over_items_t), Frozen(over_users, over_users_t)
 
+    def roots(self) -> tuple[Frozen, Frozen]:
+        """D^-½ A in its two halves, (U, I) and (I, U): a sum over neighbours divided by the root of their number."""
+        d_user, d_item = self.degrees()
+        over_items, over_items_t = self._halves(d_user[self.user].rsqrt())
+        over_users_t, over_users = self._halves(d_item[self.item].rsqrt())
+        return Frozen(over_items, over_items_t), Frozen(over_users, over_users_t)
+
     def _halves(self, values: Tensor, keep: Tensor | None = None) -> tuple[Csr, Csr]:
         """The matrix (U, I) that holds ``values`` (E,) at the edges (that ``keep`` marks), and its transpose."""
         d_user, d_item = self.degrees(keep)

@@ -117,3 +117,28 @@ def interest_weights(edges: Edges, tables: Sequence[Cosines], k: int, memory: in
             table.rows(start, stop, block)
             graph.values[here] *= block[row[here] - start, column[here].long()]
     return graphs
+
+
+@torch.no_grad()
+def drawn_to(edges: Edges, user: Tensor, item: Tensor, k: int, memory: int = 64 << 20) -> Tensor:
+    """The k items with the largest ⟨u, i⟩ above 0 that a user did not take → ids (U, k), -1 where there are not so many.
+
+    ``user`` (U, d), ``item`` (I, d). Ties go to the lower id. In blocks of users whose scores take ``memory`` bytes.
+    """
+    n_users, n_items = edges.n_users, edges.n_items
+    k = min(k, n_items)
+    levels, width = topk.layout(n_items, k)
+    step = max(1, min(n_users, memory // (4 * width)))
+    scores = torch.full((step, width), -torch.inf, device=user.device)
+    ids = torch.full((n_users, k), -1, dtype=torch.int64, device=user.device)
+    starts = indptr(edges.user, n_users)
+    user, table = user.float(), item.float().T
+    for start in range(0, n_users if k else 0, step):
+        stop = min(start + step, n_users)
+        block = scores[: stop - start]
+        block[:, :n_items] = user[start:stop] @ table
+        here = slice(int(starts[start]), int(starts[stop]))
+        block[edges.user[here] - start, edges.item[here]] = -torch.inf
+        best, at = topk.best(block, n_items, k, levels)
+        ids[start:stop] = torch.where(best > 0, at, -1)
+    return ids
