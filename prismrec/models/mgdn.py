@@ -42,7 +42,7 @@ class MGDN(Model):
         """``alpha`` is the share of the start in every step, ``beta`` that of the neighbours."""
 
         dim: int = Field(64, ge=1, description="width d of the embeddings")
-        layers: int = Field(4, ge=0, description="steps K; 0 is matrix factorisation")
+        layers: int = Field(2, ge=0, description="steps K; 0 is matrix factorisation")
         alpha: float = Field(0.1, ge=0)
         beta: float = Field(0.9, ge=0)
         self_loops: bool = Field(True, description="every node is its own neighbour too")
