@@ -138,6 +138,28 @@ class _Margins(torch.autograd.Function):
         return (apart * by).sum(0), of_items
 
 
+def pointwise(reps: Reps, batch: Batch) -> Tensor:
+    """Binary cross-entropy of the fused scores, positives 1 and negatives 0: mean of ½ (softplus(−s_pos) + softplus(s_neg)).
+
+    Several negatives of a row are averaged; the batch's weights, if any, multiply its rows.
+    """
+    scores = (reps.users(batch.user) * reps.items(batch)).sum(-1)  # (1 + K, B)
+    rows = (F.softplus(-scores[0]) + F.softplus(scores[1:]).mean(0)) / 2
+    return (rows if batch.weight is None else rows * batch.weight).mean()
+
+
+def nt_xent(one: Tensor, other: Tensor, temperature: float, own: bool = False) -> Tensor:
+    """Both directions of a contrast whose negatives are the other rows of both views (Chen et al., ICML 2020, eq. 1).
+
+    ``one``, ``other`` (n, d): row k of one belongs to row k of the other. ``own``: a row stands among its own negatives.
+    """
+    bank = unit(torch.cat([one, other]))
+    logits = bank / temperature @ bank.T
+    if not own:
+        logits.fill_diagonal_(-torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(bank), device=bank.device).roll(len(one)))
+
+
 def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """−log of the share that a row's own partner has among all: mean of −log(e^{cos(q_k, p_k)/τ} / Σ_j e^{cos(q_k, p_j)/τ}).
 
@@ -147,6 +169,18 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """
     logits = unit(query) / temperature @ unit(key).T  # a division of B × d, not of B × B
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def info_nce_both(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+    """``info_nce`` whose negatives are also the other rows of ``query`` itself: (B, d), (B, d) → a number.
+
+    −log e^{cos(q_k, p_k)/τ} / (Σ_j e^{cos(q_k, p_j)/τ} + Σ_{j≠k} e^{cos(q_k, q_j)/τ}), as GRACE has it (Zhu et al. 2020,
+    arXiv:2006.04131).
+    """
+    q = unit(query)
+    scaled = q / temperature
+    among = (scaled @ q.T).fill_diagonal_(-torch.inf)
+    return F.cross_entropy(torch.cat([scaled @ unit(key).T, among], dim=1), torch.arange(len(q), device=q.device))
 
 
 def info_nce_among(query: Tensor, key: Tensor, at: Tensor, temperature: float, memory: int = 8 << 20) -> Tensor:

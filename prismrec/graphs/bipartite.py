@@ -173,6 +173,38 @@ def propagate_last(graph: Bipartite, layers: int, user: Tensor, item: Tensor) ->
     return out
 
 
+class _Each(torch.autograd.Function):
+    """X, ÂX, …, Â^L X: the gradient is Σ_l Â^l G_l by Horner's scheme."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, ...]:
+        ctx.graph = graph
+        out = []
+        for _ in range(layers):
+            user, item = graph.to_user.times(item), graph.to_item.times(user)
+            out += [user, item]
+        return tuple(out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor, Tensor]:
+        *earlier, user, item = grads
+        for k in range(len(earlier), 0, -2):
+            user, item = (
+                ctx.graph.to_user.times(item).add_(earlier[k - 2]),
+                ctx.graph.to_item.times(user).add_(earlier[k - 1]),
+            )
+        return None, None, ctx.graph.to_user.times(item), ctx.graph.to_item.times(user)
+
+
+def propagate_each(graph: Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """All layers apart: Â^l [user; item] for l = 0..L → L + 1 of users (U, d), as many of items (I, d)."""
+    users, items = [user], [item]
+    if layers > 0:
+        rest: tuple[Tensor, ...] = _Each.apply(graph, layers, user, item)  # type: ignore[no-untyped-call]
+        users, items = [*users, *rest[::2]], [*items, *rest[1::2]]
+    return users, items
+
+
 def spread(graph: Bipartite, layers: int, x: Tensor, users: bool) -> tuple[Tensor, Tensor]:
     """What starts on one side alone: the sums of the even and of the odd powers of Â applied to [x; 0] or [0; x].
 
