@@ -9,7 +9,7 @@ from benchmarks.rounds import Arm, Round, Settings, vary
 
 SLOW: Settings = {"train.lr": 1e-4}
 DECAY: Settings = {"train.schedule": "exponential"}  # times 0.96 in 50 epochs
-FEATURES: Settings = {"model.reg": 0.1}  # unit rows, some ten times shorter than the published ones
+EACH: Settings = {**DECAY, "train.decay": 0.99, "train.decay_epochs": 1, "train.lr": 1e-2}
 IDS: Settings = {"model.ids": True, "model.reg": 0.01}
 
 
@@ -34,12 +34,30 @@ ARMS: tuple[Arm, ...] = (
     Arm("freedom", "freedom", ({"model.prune": 0.8, "model.reg": 0.1},), published=baby(0.0992, 0.0424)),
     Arm("bm3", "bm3", ({},), published=baby(0.0883, 0.0383)),
     Arm("lgmrec", "lgmrec", ({},), published=baby(0.1002, 0.0440)),
+    Arm("mgdn", "mgdn", ({**EACH, "train.decay": 0.98},), published=baby(0.0783, 0.0346)),
+    Arm("lattice", "lattice", vary(DECAY, *regs(1e-5, 1e-4, 1e-3)), published=baby(0.0850, 0.0370)),
+    Arm("apegnn", "apegnn", tuple([*regs(1e-4, 1e-3), {"model.kernel": "pagerank"}]), published=baby(0.0775, 0.0338)),
+    Arm("mgcn", "mgcn", (DECAY,), published=baby(0.0964, 0.0427)),
+    Arm("soil", "soil", ({**DECAY, "train.patience": 10},), published={}),
+    Arm("mig-gt", "mig-gt", (EACH,), published=baby(0.1021, 0.0452)),
+    Arm("br-mrs-backbone", "br-mrs-backbone", (IDS, {**IDS, "model.fusion": "attention"})),
     Arm(
-        "apegnn",
-        "apegnn",
-        vary({}, {}, {"model.kernel": "pagerank"}, {"model.reg": 1e-3}),
-        published=baby(0.0775, 0.0338),
+        "br-mrs",
+        "br-mrs",
+        ({**IDS, "chns.weight": 1.0}, {**IDS, "model.fusion": "attention"}),
+        published=baby(0.1215, 0.0554),
     ),
+    Arm("clear-backbone", "clear-backbone", ({"model.drop": 0.5, "train.lr": 3e-4},)),
+    Arm(
+        "clear",
+        "clear",
+        vary({"model.drop": 0.5, "train.lr": 3e-4}, {}, {"clear.strength": 0.5}),
+        published=baby(0.1045, 0.0456),
+    ),
+    Arm("dualgnn", "dualgnn", vary({"model.pad": "resample"}, *regs(0.1, 1e-2, 1e-3)), published=baby(0.0803, 0.0352)),
+    Arm("mmgcn", "mmgcn", tuple({"train.lr": lr} for lr in (1e-3, 5e-4, 5e-3)), published=baby(0.0660, 0.0282)),
+    Arm("dragon", "dragon", (SLOW,), published=baby(0.1021, 0.0435)),
+    Arm("mentor", "mentor", (SLOW,), published=baby(0.1035, 0.0448)),
 )
 
 ROUND = Round("models", ARMS, data=("baby",), seeds=(999, 1))

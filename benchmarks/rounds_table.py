@@ -84,9 +84,9 @@ def search(plan: Round, data: str) -> list[str]:
                 arm.name,
                 settings(r),
                 f"{r['valid'][arm.metric]:.4f}",
-                r["best_epoch"],
+                r.get("best_epoch", ""),
                 r["epochs"],
-                round(r["seconds"]),
+                round(r.get("seconds", 0)),
             ]
             lines.append("| " + " | ".join(map(str, row)) + " |")
     return lines
