@@ -13,6 +13,7 @@ from prismrec.losses import (
     bpr,
     info_nce,
     info_nce_among,
+    info_nce_both,
     kl_normal,
     margins,
     margins_of,
@@ -123,6 +124,19 @@ def test_info_nce_among_all_rows_is_the_loss_of_its_definition_in_blocks_of_any_
     assert torch.autograd.gradcheck(lambda q, k: info_nce_among(q, k, at, 0.5, memory), (query, key))
     sharp = info_nce_among(query.float(), -key.float(), at, 1e-4)
     assert sharp.isfinite()
+
+
+@QUICK
+@given(st.integers(0, 2**31))
+def test_info_nce_with_negatives_of_both_kinds_is_the_loss_of_its_definition(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    query, key = (torch.randn(5, 3, generator=rng, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    with torch.no_grad():
+        between, within = (torch.exp(F.cosine_similarity(query[:, None], x[None], dim=2) / 0.2) for x in (key, query))
+        rows = -torch.log(between.diag() / (between.sum(1) + within.sum(1) - within.diag()))
+    assert info_nce_both(query, key, 0.2).item() == pytest.approx(rows.mean().item(), abs=1e-9)
+    assert torch.autograd.gradcheck(lambda q, k: info_nce_both(q, k, 0.5), (query, key))
+    assert info_nce_both(query[:1], key[:1], 0.5).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_info_nce_of_one_row_is_nothing_and_sharp_temperatures_do_not_overflow() -> None:
