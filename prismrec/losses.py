@@ -148,18 +148,6 @@ def pointwise(reps: Reps, batch: Batch) -> Tensor:
     return (rows if batch.weight is None else rows * batch.weight).mean()
 
 
-def nt_xent(one: Tensor, other: Tensor, temperature: float, own: bool = False) -> Tensor:
-    """Both directions of a contrast whose negatives are the other rows of both views (Chen et al., ICML 2020, eq. 1).
-
-    ``one``, ``other`` (n, d): row k of one belongs to row k of the other. ``own``: a row stands among its own negatives.
-    """
-    bank = unit(torch.cat([one, other]))
-    logits = bank / temperature @ bank.T
-    if not own:
-        logits.fill_diagonal_(-torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(bank), device=bank.device).roll(len(one)))
-
-
 def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """−log of the share that a row's own partner has among all: mean of −log(e^{cos(q_k, p_k)/τ} / Σ_j e^{cos(q_k, p_j)/τ}).
 
@@ -171,25 +159,26 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
-def info_nce_both(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+def info_nce_both(query: Tensor, key: Tensor, temperature: float, own: bool = False) -> Tensor:
     """``info_nce`` whose negatives are also the other rows of ``query`` itself: (B, d), (B, d) → a number.
 
     −log e^{cos(q_k, p_k)/τ} / (Σ_j e^{cos(q_k, p_j)/τ} + Σ_{j≠k} e^{cos(q_k, q_j)/τ}), as GRACE has it (Zhu et al. 2020,
-    arXiv:2006.04131).
+    arXiv:2006.04131). The mean of both directions is SimCLR's loss (Chen et al., ICML 2020, eq. 1). ``own``: a query stands
+    among its own negatives, with cosine 1, as in the code of SSR.
     """
-    q = unit(query)
-    scaled = q / temperature
-    among = (scaled @ q.T).fill_diagonal_(-torch.inf)
-    return F.cross_entropy(torch.cat([scaled @ unit(key).T, among], dim=1), torch.arange(len(q), device=q.device))
+    own = torch.arange(len(query), device=query.device)
+    return info_nce_among(query, torch.cat([key, query]), own, temperature, memory, without=own + len(query))
 
 
-def info_nce_among(query: Tensor, key: Tensor, at: Tensor, temperature: float, memory: int = 8 << 20) -> Tensor:
+def info_nce_among(
+    query: Tensor, key: Tensor, at: Tensor, temperature: float, memory: int = 8 << 20, without: Tensor | None = None
+) -> Tensor:
     """``info_nce`` with all rows of a table as keys: ``query`` (B, d) and its partners, rows ``at`` (B,) of ``key`` (n, d).
 
-    In blocks of queries whose cosines take ``memory`` bytes; never B × n at once. Gradients are made along with the value, so
+    ``without`` (B,): for each query a row that is not among its keys. In blocks of queries whose cosines take ``memory`` bytes; never B × n at once. Gradients are made along with the value, so
     that no exponential is taken twice.
     """
-    out: Tensor = _Among.apply(unit(query) / temperature, unit(key), at, memory)  # type: ignore[no-untyped-call]
+    out: Tensor = _Among.apply(unit(query) / temperature, unit(key), at, without, memory)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -197,14 +186,18 @@ class _Among(torch.autograd.Function):
     """mean_b [log Σ_j e^{⟨q_b, k_j⟩} − ⟨q_b, k_at(b)⟩]."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, at: Tensor, memory: int) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, at: Tensor, without: Tensor | None, memory: int) -> Tensor:
         with torch.autocast(query.device.type, enabled=False):
             key = key.to(query.dtype)
             of_query, of_key = torch.zeros_like(query), torch.zeros_like(key)
             total = query.new_zeros(())
             step = max(1, memory // (query.element_size() * max(len(key), 1)))
-            for q, place, of_q in zip(query.split(step), at.split(step), of_query.split(step), strict=True):
+            for start in range(0, len(query), step):
+                block = slice(start, start + step)
+                q, place, of_q = query[block], at[block], of_query[block]
                 logits = q @ key.T
+                if without is not None:
+                    logits.scatter_(1, without[block].unsqueeze(1), -torch.inf)
                 own = logits.gather(1, place.unsqueeze(1))
                 most = logits.amax(1, keepdim=True)
                 shares = logits.sub_(most).exp_()
@@ -218,10 +211,10 @@ class _Among(torch.autograd.Function):
         return total / len(query)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         of_query, of_key = ctx.saved_tensors
         by = grads[0] / len(of_query)
-        return of_query * by, of_key * by, None, None
+        return of_query * by, of_key * by, None, None, None
 
 
 def unit(x: Tensor) -> Tensor:

@@ -153,6 +153,20 @@ def test_the_last_layer_alone_is_a_power_and_so_is_its_gradient(seed: int, layer
     assert torch.allclose(gradient.double(), power @ weight.double(), atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_all_layers_apart_are_powers_and_so_are_their_gradients(layers: int) -> None:
+    edges = random_edges(4)
+    powers = [torch.linalg.matrix_power(adjacency(edges), n) for n in range(layers + 1)]
+    x, weights = torch.randn(16, 3), torch.randn(layers + 1, 16, 3)
+    user, item = x[:7].clone().requires_grad_(), x[7:].clone().requires_grad_()
+    sides = graphs.propagate_each(edges.graph(), layers, user, item)
+    out = torch.stack([torch.cat(pair) for pair in zip(*sides, strict=True)])
+    assert torch.allclose(out.double(), torch.stack([power @ x.double() for power in powers]), atol=1e-5)
+    gradient = torch.cat(torch.autograd.grad((out * weights).sum(), (user, item)))
+    expected = torch.stack([power @ w for power, w in zip(powers, weights.double(), strict=True)]).sum(0)
+    assert torch.allclose(gradient.double(), expected, atol=1e-5)
+
+
 def test_mmgcn_fact_2_means_over_neighbours_have_rows_of_one_or_nothing_and_gradients_of_their_transposes() -> None:
     edges = random_edges(5)
     r = torch.zeros(7, 9)

@@ -19,6 +19,7 @@ from prismrec.losses import (
     margins_of,
     mine,
     penalty,
+    pointwise,
     ranking,
     reverse,
     unit,
@@ -233,3 +234,20 @@ def test_the_margins_of_a_batch_are_made_once() -> None:
     first = margins(reps, rows.negatives(1))
     assert first is margins(reps, rows.negatives(1)) and margins(reps, rows).shape == (2, 2)
     assert torch.equal(margins(reps, rows)[0], first[0])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy_of_a_positive_and_its_negatives(weighted: bool) -> None:
+    reps = Reps(torch.randn(4, 3), Rows(torch.randn(5, 3)))
+    weight = torch.tensor([1.0, 2.0]) if weighted else None
+    batch = Batch(torch.tensor([0, 3]), torch.tensor([1, 4]), torch.tensor([[0, 2], [3, 3]]), weight)
+    pos, neg = (reps.score(batch.user, ids).sigmoid() for ids in (batch.pos, batch.neg))
+    rows = -(pos.log() + (1 - neg).log().mean(1)) / 2
+    assert torch.isclose(pointwise(reps, batch), (rows * weight if weighted else rows).mean())
+
+
+def test_a_query_may_be_its_own_negative() -> None:
+    query, key = torch.randn(4, 3), torch.randn(4, 3)
+    bank = F.normalize(torch.cat([key, query]))
+    logits = F.normalize(query) @ bank.T / 0.3
+    assert torch.isclose(info_nce_both(query, key, 0.3, own=True), F.cross_entropy(logits, torch.arange(4)))
