@@ -20,6 +20,7 @@ from prismrec.models.mgcn import MGCN
 from prismrec.models.mgdn import MGDN
 from prismrec.models.mig_gt import MIGGT
 from prismrec.models.mmgcn import MMGCN
+from prismrec.models.mmssl import MMSSL
 from prismrec.models.soil import SOIL
 from prismrec.models.vbpr import VBPR
 
@@ -46,6 +47,7 @@ MODELS: tuple[type[Model], ...] = (
     SOIL,
     LGMRec,
     MIGGT,
+    MMSSL,
 )
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]
