@@ -4,6 +4,7 @@ Nothing of size U×U or I×I is ever dense. A graph lives in a module's buffers 
 which are not saved: it is rebuilt from the data.
 """
 
+from prismrec.graphs.attention import Places
 from prismrec.graphs.bipartite import (
     Bipartite,
     Edges,
@@ -34,6 +35,7 @@ __all__ = [
     "Learned",
     "LearnedGraphs",
     "Neighbours",
+    "Places",
     "Symmetric",
     "alike",
     "closest",

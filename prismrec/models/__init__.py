@@ -11,6 +11,7 @@ from prismrec.models.dragon import DRAGON
 from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
 from prismrec.models.freedom import FREEDOM
+from prismrec.models.grcn import GRCN
 from prismrec.models.lattice import LATTICE
 from prismrec.models.layergcn import LayerGCN
 from prismrec.models.lgmrec import LGMRec
@@ -36,6 +37,7 @@ MODELS: tuple[type[Model], ...] = (
     VBPR,
     MMGCN,
     DualGNN,
+    GRCN,
     DRAGON,
     MENTOR,
     LATTICE,
