@@ -159,15 +159,17 @@ def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
-def info_nce_both(query: Tensor, key: Tensor, temperature: float, own: bool = False) -> Tensor:
+def info_nce_both(query: Tensor, key: Tensor, temperature: float, own: bool = False, memory: int = 8 << 20) -> Tensor:
     """``info_nce`` whose negatives are also the other rows of ``query`` itself: (B, d), (B, d) → a number.
 
     −log e^{cos(q_k, p_k)/τ} / (Σ_j e^{cos(q_k, p_j)/τ} + Σ_{j≠k} e^{cos(q_k, q_j)/τ}), as GRACE has it (Zhu et al. 2020,
     arXiv:2006.04131). The mean of both directions is SimCLR's loss (Chen et al., ICML 2020, eq. 1). ``own``: a query stands
-    among its own negatives, with cosine 1, as in the code of SSR.
+    among its own negatives, with cosine 1, as in the code of SSR. In blocks as ``info_nce_among``, so that it may be taken
+    over a whole table.
     """
-    own = torch.arange(len(query), device=query.device)
-    return info_nce_among(query, torch.cat([key, query]), own, temperature, memory, without=own + len(query))
+    partner = torch.arange(len(query), device=query.device)
+    left_out = None if own else partner + len(query)
+    return info_nce_among(query, torch.cat([key, query]), partner, temperature, memory, left_out)
 
 
 def info_nce_among(
@@ -175,8 +177,8 @@ def info_nce_among(
 ) -> Tensor:
     """``info_nce`` with all rows of a table as keys: ``query`` (B, d) and its partners, rows ``at`` (B,) of ``key`` (n, d).
 
-    ``without`` (B,): for each query a row that is not among its keys. In blocks of queries whose cosines take ``memory`` bytes; never B × n at once. Gradients are made along with the value, so
-    that no exponential is taken twice.
+    ``without`` (B,): for each query one more row, which is not among its keys. In blocks of queries whose cosines take
+    ``memory`` bytes; never B × n at once. Gradients are made along with the value, so that no exponential is taken twice.
     """
     out: Tensor = _Among.apply(unit(query) / temperature, unit(key), at, without, memory)  # type: ignore[no-untyped-call]
     return out

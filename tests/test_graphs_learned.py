@@ -43,15 +43,11 @@ def scaled(s: Tensor, scaling: Scaling) -> Tensor:
     return s / (total[:, None] * total).sqrt() if scaling == "symmetric" else s / total[:, None]
 
 
-def module(present: dict[str, Tensor], frozen: dict[str, Tensor], **settings: object) -> graphs.LearnedGraphs:
-    fixed = {m: graphs.ItemGraph(matrix(s)) for m, s in frozen.items()}
+def module(present: dict[str, Tensor], raw: dict[str, Tensor], **settings: object) -> graphs.LearnedGraphs:
+    """``raw``: features (n, r) whose frozen graphs keep three."""
+    near = {m: graphs.knn(values, present[m], 3) for m, values in raw.items()}
     options = {"blend": 0.7, "every": True, **settings}
-    return graphs.LearnedGraphs(fixed, present, K, **options)  # type: ignore[arg-type]
-
-
-def matrix(dense: Tensor) -> graphs.Csr:
-    row, column = dense.nonzero(as_tuple=True)
-    return graphs.from_edges(row, column, dense[row, column], *dense.shape)
+    return graphs.LearnedGraphs(near, present, K, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -61,8 +57,9 @@ def test_what_is_spread_and_all_gradients_are_those_of_the_dense_matrices(
     scaling: Scaling, weighed: bool, layers: int
 ) -> None:
     x, present = drawn(1)
-    frozen = {m: scaled(kept(torch.randn(12, 4), torch.ones(12, dtype=torch.bool), 3), scaling) for m in x}
-    learned = module(present, frozen, scaling=scaling, weighed=weighed)
+    raw = {m: torch.randn(12, 4) for m in x}
+    frozen = {m: scaled(kept(values, present[m], 3), scaling) for m, values in raw.items()}
+    learned = module(present, raw, scaling=scaling, weighed=weighed)
     e = torch.randn(12, 6, requires_grad=True)
     inputs = {m: value.float().requires_grad_() for m, value in x.items()}
     parts = learned({m: Rows(value) for m, value in inputs.items()})
@@ -99,7 +96,7 @@ def test_every_row_keeps_k_entries_of_which_its_own_is_one() -> None:
 
 def test_the_scaled_graph_has_spectral_radius_one_although_it_is_not_symmetric() -> None:
     x, present = drawn(7)
-    learned = module(present, {m: torch.eye(12) for m in x}, blend=0.0)
+    learned = module(present, x, blend=0.0)
     parts = learned({m: Rows(value.float()) for m, value in x.items()})
     n = learned.spread(parts, torch.eye(12)).detach().double()
     assert not torch.allclose(n, n.T, atol=1e-3)
@@ -125,7 +122,7 @@ def test_the_gradient_of_cosines_is_that_of_the_quotient() -> None:
 @pytest.mark.parametrize("every", [True, False])
 def test_neighbours_are_chosen_once_an_epoch_and_afresh_outside_training(every: bool) -> None:
     x, present = drawn(4)
-    learned = module(present, {m: torch.eye(12) for m in x}, every=every, weighed=True)
+    learned = module(present, x, every=every, weighed=True)
 
     def edges() -> dict[str, graphs.Learned]:
         return learned({m: Rows(value.float().requires_grad_()) for m, value in x.items()})
@@ -151,7 +148,7 @@ def test_neighbours_are_chosen_once_an_epoch_and_afresh_outside_training(every: 
 
 def test_a_held_graph_reads_no_features_and_a_single_modality_has_no_weight() -> None:
     x, present = drawn(5)
-    learned = module({"text": present["text"]}, {"text": torch.eye(12)}, every=False, weighed=True)
+    learned = module({"text": present["text"]}, {"text": x["text"]}, every=False, weighed=True)
     assert learned.weight is None
     learned({"text": Rows(x["text"].float())})
     learned({})

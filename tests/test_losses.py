@@ -138,6 +138,9 @@ def test_info_nce_with_negatives_of_both_kinds_is_the_loss_of_its_definition(see
     assert info_nce_both(query, key, 0.2).item() == pytest.approx(rows.mean().item(), abs=1e-9)
     assert torch.autograd.gradcheck(lambda q, k: info_nce_both(q, k, 0.5), (query, key))
     assert info_nce_both(query[:1], key[:1], 0.5).item() == pytest.approx(0, abs=1e-12)
+    for memory in (1, 100):  # blocks of one query, and of one or two
+        assert info_nce_both(query, key, 0.2, memory=memory).item() == pytest.approx(rows.mean().item(), abs=1e-9)
+        assert torch.autograd.gradcheck(lambda q, k, m=memory: info_nce_both(q, k, 0.5, memory=m), (query, key))
 
 
 def test_info_nce_of_one_row_is_nothing_and_sharp_temperatures_do_not_overflow() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prismrec.graphs.csr import Csr, indptr, inner_products
-from prismrec.graphs.items import ItemGraph, Scaling, knn
+from prismrec.graphs.items import ItemGraph, Scaling, knn, similarity_matrix
 from prismrec.types import Feats
 
 
@@ -134,7 +134,7 @@ class LearnedGraphs(nn.Module):
 
     def __init__(
         self,
-        frozen: Mapping[str, ItemGraph],
+        near: Mapping[str, tuple[Tensor, Tensor]],
         present: Mapping[str, Tensor],
         k: int,
         blend: float,
@@ -142,16 +142,17 @@ class LearnedGraphs(nn.Module):
         scaling: Scaling = "symmetric",
         weighed: bool = False,
     ) -> None:
-        """``frozen``: N(S) of raw features; ``present``: modality → (I,) bool. ``blend`` is the weight λ of ``frozen``.
+        """``near``: modality → what ``knn`` says of its raw features, for graphs of weight λ = ``blend`` that do not learn.
 
-        ``weighed``: the modalities' shares are a softmax of numbers that learn; else each share is 1.
+        ``present``: modality → (I,) bool. ``weighed``: the modalities' shares are a softmax of numbers that learn; else each
+        share is 1.
         """
         super().__init__()
         self.k, self.blend, self.every, self.scaling = k, blend, every, scaling
-        self.frozen = nn.ModuleDict(frozen)
+        self.frozen = nn.ModuleDict({m: ItemGraph(similarity_matrix(*lists, scaling)) for m, lists in near.items()})
         for m, there in present.items():
             self.register_buffer(f"present_{m}", there, persistent=False)
-        self.weight = nn.Parameter(torch.full((len(frozen),), 0.5)) if weighed and len(frozen) > 1 else None
+        self.weight = nn.Parameter(torch.full((len(near),), 0.5)) if weighed and len(near) > 1 else None
         self.near: dict[str, Neighbours] | None = None
         self.held: dict[str, Learned] | None = None
 

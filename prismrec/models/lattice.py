@@ -68,10 +68,7 @@ class LATTICE(Model):
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.latent), cfg.train_features)
         self.similar = graphs.LearnedGraphs(
-            {
-                m: graphs.ItemGraph(graphs.similarity_matrix(*ctx.knn(raw.values, raw.present, cfg.neighbours)))
-                for m, raw in ctx.raw.items()
-            },
+            {m: ctx.knn(raw.values, raw.present, cfg.neighbours) for m, raw in ctx.raw.items()},
             {m: raw.present for m, raw in ctx.raw.items()},
             cfg.neighbours,
             cfg.blend,
