@@ -23,6 +23,7 @@ from prismrec.models.mig_gt import MIGGT
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.mmssl import MMSSL
 from prismrec.models.soil import SOIL
+from prismrec.models.ssr import SSR
 from prismrec.models.vbpr import VBPR
 
 MODELS: tuple[type[Model], ...] = (
@@ -40,6 +41,7 @@ MODELS: tuple[type[Model], ...] = (
     GRCN,
     DRAGON,
     MENTOR,
+    SSR,
     LATTICE,
     BM3,
     FREEDOM,

@@ -38,6 +38,7 @@ class DRAGON(Model):
     )
     needs = 1
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""

@@ -48,6 +48,7 @@ class MENTOR(Model):
     )
     needs = 1
     whole_table = True
+    compared = "its authors' code"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""
