@@ -183,15 +183,17 @@ class Operator(nn.Module):
     def forward(self, context: Tensor, powers: Sequence[Tensor], filters: Tensor, keep: Tensor | None = None) -> Tensor:
         """``context`` and each of ``powers`` (n, W), ``filters`` (bands, powers), ``keep`` (n, bands) or None → (n, W).
 
+        ``keep`` multiplies the bands that go in, those of a node by its own numbers.
+
         Bands are polynomials in Â, so that mixed and gated ones are weighed sums of powers: no band is made for itself. All
         bands together, mixed or not, are what they were made of: the first power.
         """
-        mixed = self.kernel() @ filters  # (bands, powers)
         scale = self.scale(context) * self.columns()
-        before = scale * (powers[0] if keep is None else _blend(keep @ mixed, powers))
+        before = scale * (powers[0] if keep is None else _blend(keep @ filters, powers))
         gates = 1 + self.strength * self._gates(context, before / len(filters)).tanh()
-        after = scale * _blend((gates if keep is None else gates * keep) @ mixed, powers)
-        out: Tensor = after * (_length(before) / (_length(after) + 1e-6))
+        weights = gates @ self.kernel()  # of the bands that go in
+        after = scale * _blend((weights if keep is None else weights * keep) @ filters, powers)
+        out: Tensor = after * ((_length(before) + 1e-6) / (_length(after) + 1e-6))
         return out
 
     def _gates(self, context: Tensor, mean: Tensor) -> Tensor:

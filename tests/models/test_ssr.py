@@ -52,14 +52,14 @@ def slowly(operator: Operator, context: Tensor, bands: list[Tensor], keep: Tenso
     kernel = (operator.query @ operator.key.T / operator.key.shape[1] ** 0.5).softmax(0)
     columns = (operator.shares.softmax(0)[:, None] * (0.1 * operator.factors.tanh()).exp()).sum(0)
     scale = operator.scale(context) * columns
-    f = [scale * sum(k * z for k, z in zip(row, bands, strict=True)) for row in kernel]
     if keep is not None:
-        f = [keep[:, [b]] * x for b, x in enumerate(f)]
+        bands = [keep[:, [b]] * z for b, z in enumerate(bands)]
+    f = [scale * sum(k * z for k, z in zip(row, bands, strict=True)) for row in kernel]
     mean = sum(f) / len(f)
     hidden = operator.gate_in(torch.cat([context, mean], 1)).relu()
     gates = 1 + operator.strength * operator.gate_out(hidden).tanh()
     out = sum(gates[:, [b]] * x for b, x in enumerate(f))
-    out = out * sum(f).norm(dim=1, keepdim=True) / (out.norm(dim=1, keepdim=True) + 1e-6)
+    out = out * (sum(f).norm(dim=1, keepdim=True) + 1e-6) / (out.norm(dim=1, keepdim=True) + 1e-6)
     operator.float()
     return out.detach()
 
