@@ -19,6 +19,7 @@ from prismrec.models.lightgcn import LightGCN
 from prismrec.models.mentor import MENTOR
 from prismrec.models.mgcn import MGCN
 from prismrec.models.mgdn import MGDN
+from prismrec.models.micro import MICRO
 from prismrec.models.mig_gt import MIGGT
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.mmssl import MMSSL
@@ -43,6 +44,7 @@ MODELS: tuple[type[Model], ...] = (
     MENTOR,
     SSR,
     LATTICE,
+    MICRO,
     BM3,
     FREEDOM,
     CLEARBackbone,

@@ -12,7 +12,7 @@ the other batches all features; old versions of its library let momentum go on m
 features are frozen by default; in that code they are trained (``train_features=True``). 3. Graphs are sparse lists, with the
 gradient of the dense matrices. 4. Negative cosines are no edges; in that code they can make a root of a negative sum. 5. An
 item that lacks a modality is its own only neighbour in that graph. 6. The modalities' own sides, which the paper does not
-have: what the item would be if the graph of this modality were the only one. 7. Of its backbones LightGCN's and, with
+have: what an item gets over the graph of this modality alone. 7. Of its backbones LightGCN's and, with
 ``layers=0``, matrix factorisation. 8. Any number of modalities.
 """
 
@@ -84,12 +84,11 @@ class LATTICE(Model):
         user, item = nodes.split([self.n_users, self.n_items])
         learned = self.similar(feats)
 
-        def side(parts: Mapping[str, graphs.Learned]) -> Tensor:
-            out: Tensor = item + losses.unit(self.similar.spread(parts, self.item, self.cfg.item_layers))
-            return out
+        def near(parts: Mapping[str, graphs.Learned]) -> Tensor:
+            return losses.unit(self.similar.spread(parts, self.item, self.cfg.item_layers))
 
-        alone = {m: functools.partial(side, {m: graph.alone()}) for m, graph in learned.items()}
-        return Reps(user, Rows(side(learned)), modal={m: (user, _when_read(make)) for m, make in alone.items()})
+        alone = {m: functools.partial(near, {m: graph.alone()}) for m, graph in learned.items()}
+        return Reps(user, Rows(item + near(learned)), modal={m: (user, _when_read(make)) for m, make in alone.items()})
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         return losses.ranking(reps, batch, self.cfg.reg, "l2_sq")

@@ -69,16 +69,17 @@ def test_representations_and_loss_are_those_of_the_equations(modalities: int, se
     e = assembly.model.item.detach().double()
     steps = assembly.model.cfg.item_layers
 
-    def item(only: str | None = None) -> Tensor:
-        return x[USERS:] + F.normalize(torch.linalg.matrix_power(item_graph(assembly, ctx, only), steps) @ e, dim=1)
+    def near(only: str | None = None) -> Tensor:
+        return F.normalize(torch.linalg.matrix_power(item_graph(assembly, ctx, only), steps) @ e, dim=1)
 
+    item = x[USERS:] + near()
     assert torch.allclose(reps.user.double(), x[:USERS], atol=1e-6)
-    assert torch.allclose(reps.item.values.double(), item(), atol=1e-5)
+    assert torch.allclose(reps.item.values.double(), item, atol=1e-5)
     for m in ctx.raw:
         assert reps.modal[m][0] is reps.user
-        assert torch.allclose(reps.modal[m][1].values.double(), item(m), atol=1e-5)
+        assert torch.allclose(reps.modal[m][1].values.double(), near(m), atol=1e-5)
     assembly.start_epoch(1, generator(0))  # or neighbours would be those of the last epoch
-    users, pos, neg = x[rows.user], item()[rows.pos], item()[rows.neg[:, 0]]
+    users, pos, neg = x[rows.user], item[rows.pos], item[rows.neg[:, 0]]
     terms = loss(assembly, rows)
     rank = F.softplus((users * neg).sum(1) - (users * pos).sum(1)).mean()
     assert torch.allclose(terms["rank"].double(), rank, atol=1e-6)
