@@ -92,17 +92,18 @@ def nearest(
     return ids, similarity
 
 
-def knn_matrix(ids: Tensor) -> Csr:
+def knn_matrix(ids: Tensor, cosine: Tensor | None = None) -> Csr:
     """Neighbour lists (I, k), -1 for none → the binary directed graph, entry (i, j) scaled by 1/√(r_i r_j) of row sums r.
 
     Lists of ``knn`` are equally long or empty, so that each entry is 1/length and a row sums to 1 or is empty. This is the
-    item graph of LATTICE's line of work and of FREEDOM.
+    item graph of LATTICE's line of work and of FREEDOM. With ``cosine`` (I, k) an entry is that much of it, as in REARM.
     """
     n, _ = ids.shape
     row, slot = (ids >= 0).nonzero(as_tuple=True)
     column = ids[row, slot]
     degree = torch.bincount(row, minlength=n).clamp(min=1).float()
-    return from_edges(row, column, (degree[row] * degree[column]).rsqrt(), n, n)
+    scale = (degree[row] * degree[column]).rsqrt()
+    return from_edges(row, column, scale if cosine is None else scale * cosine[row, slot], n, n)
 
 
 def similarity_matrix(ids: Tensor, cosine: Tensor, scaling: Scaling = "symmetric") -> Csr:

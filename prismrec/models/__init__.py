@@ -23,6 +23,7 @@ from prismrec.models.micro import MICRO
 from prismrec.models.mig_gt import MIGGT
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.mmssl import MMSSL
+from prismrec.models.rearm import REARM
 from prismrec.models.soil import SOIL
 from prismrec.models.ssr import SSR
 from prismrec.models.vbpr import VBPR
@@ -54,6 +55,7 @@ MODELS: tuple[type[Model], ...] = (
     LGMRec,
     MIGGT,
     MMSSL,
+    REARM,
 )
 
 __all__ = ["MODELS", "Context", "Model", "Paper", "Strict", "model_named"]

@@ -55,9 +55,13 @@ class Context:
 
         ``weights`` as given; empty: image 0.1 and text 0.9 where these two are all there is, else equal.
         """
-        shares = _weights(weights, list(self.raw))
+        shares = self.shares(weights)
         parts = [graphs.knn_matrix(self.knn(raw.values, raw.present, neighbours)[0]) for raw in self.raw.values()]
         return graphs.ItemGraph(graphs.weighted_sum(parts, [shares[m] for m in self.raw]))
+
+    def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Weight of each modality where graphs of all are added up: as given, or as for ``item_graph``."""
+        return _weights(weights, list(self.raw))
 
 
 def _weights(given: Mapping[str, float], modalities: list[str]) -> dict[str, float]:

@@ -44,6 +44,7 @@ class LGMRec(Model):
         "arXiv:2312.16400",
     )
     needs = 1
+    compared = "MMRec"
     whole_table = True
 
     class Config(Strict):

@@ -1,0 +1,282 @@
+"""REARM: Refining Contrastive Learning and Homography Relations for Multi-Modal Recommendation.
+
+S. Ma, Y. Zeng, S. Wu, G. Xu, ACM Multimedia 2025, arXiv:2508.13745.
+
+Users and items are first smoothed over graphs of their own kind, made of who took the same and of whose features are alike.
+Items attend to their own modality and across modalities, coordinate by coordinate; everything then travels over the user–item
+graph. A network that reads a node's modalities makes a low-rank map of its ID part: what the modalities share. A contrast
+brings the modalities together, and a penalty keeps apart what each says alone.
+
+Departures from the published code: 1. The layer that reads the modalities is trained; there, its output is cut off from them
+and it stays a random map. 2. Lists of neighbours by common items are as long as they are; there, short ones are filled up with
+random copies of their members, and empty ones with the most active users or most popular items. ``faithful=True`` does both
+as there, but counts activity on training rows alone. 3. That code keeps validation and test items out of the negatives; here,
+training items alone are. 4. Raw features are frozen and users' interests are made of them in every step; there, the features
+and the interests of users, a table as wide as the features, are parameters (``train_features=True``). 5. Where ``self_drop``
+is 1 there is no self-attention; there, an untrained one is switched on for ranking. 6. Biases of the attention but the
+query's, which cancel, are left out. 7. Any number of modalities: attention to each other one is averaged, the contrast and
+the penalty are added up over pairs.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from prismrec import graphs, losses
+from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.nn import Projections, Projector, Raw
+from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
+
+_BLOCK = 256  # items that attend at a time: their d × d weights stay in the cache
+
+
+class REARM(Model):
+    """user, item = [φ(P_m) + D for each m ; φ(s) + D]: P_m of modality m and D of IDs over the graph, s = D W_1 W_2 of both."""
+
+    name = "rearm"
+    paper = Paper(
+        "Refining Contrastive Learning and Homography Relations for Multi-Modal Recommendation",
+        "S. Ma, Y. Zeng, S. Wu, G. Xu",
+        "ACM MM",
+        2025,
+        "arXiv:2508.13745",
+    )
+    needs = 1
+    whole_table = True
+
+    class Config(Strict):
+        """``contrast`` weighs InfoNCE between modalities, ``apart`` the overlap of their dimensions on the batch."""
+
+        dim: int = Field(64, ge=1, description="width d of the IDs and of each modality")
+        layers: int = Field(4, ge=0, description="propagation steps over the user–item graph")
+        user_layers: int = Field(1, ge=0, description="steps over the users' graph")
+        item_layers: int = Field(1, ge=0, description="steps over the items' graph")
+        user_neighbours: int = Field(
+            40, ge=1, description="of a user, by common items and by each modality's interests"
+        )
+        item_neighbours: int = Field(10, ge=1, description="of an item, by common users and by each modality")
+        user_common: float = Field(0.4, ge=0, le=1, description="share of common items in the users' graph")
+        item_common: float = Field(0.2, ge=0, le=1, description="share of common users in the items' graph")
+        user_weights: dict[str, float] = Field(
+            default_factory=dict, description="modality: weight in the rest of the users' graph"
+        )
+        item_weights: dict[str, float] = Field(
+            default_factory=dict, description="modality: weight in the rest of the items' graph"
+        )
+        self_drop: float = Field(0.4, ge=0, le=1, description="dropout of self-attention; 1: no self-attention")
+        cross_drop: float = Field(0.6, ge=0, lt=1, description="dropout of attention across modalities")
+        rank: int = Field(3, ge=1, description="k of the low-rank map")
+        contrast: float = Field(5e-6, ge=0)
+        temperature: float = Field(0.6, gt=0, description="τ of the contrast")
+        apart: float = Field(5e-5, ge=0)
+        train_features: bool = Field(False, description="train the raw feature tables and the users' interests")
+        faithful: bool = Field(False, description="the untrained map and the filled-up lists of the published code")
+
+    cfg: Config
+
+    def __init__(self, cfg: Config, ctx: Context) -> None:
+        super().__init__(cfg, ctx)
+        self.user, self.item = (nn.Parameter(0.1 * torch.randn(n, cfg.dim)) for n in (ctx.n_users, ctx.n_items))
+        edges = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items)
+        self.graph = edges.graph()
+        self.mean, _ = edges.means()
+        interests = {m: _interest(edges, raw) for m, raw in ctx.raw.items()}
+        self.users = graphs.ItemGraph(_strengthened(cfg, ctx, interests, users=True))
+        self.items = graphs.ItemGraph(_strengthened(cfg, ctx, ctx.raw, users=False))
+        self.raw = dict(ctx.raw)  # users' interests are projected by layers of their own, past the plug-ins
+        self.taste, self.bias, self.interest = Projections(), nn.ParameterDict(), nn.ParameterDict()
+        for m, raw in ctx.raw.items():
+            own, of_users = (nn.Linear(raw.width, cfg.dim, bias=bias) for bias in (True, False))
+            for linear in (own, of_users):
+                nn.init.xavier_normal_(linear.weight)
+            self.phi[m] = Projector(raw, own, cfg.train_features)
+            self.taste[m] = Projector(raw, of_users)
+            self.bias[m] = nn.Parameter(torch.empty(cfg.dim).uniform_(-1, 1) / raw.width**0.5)
+            if cfg.train_features:
+                self.interest[m] = nn.Parameter(interests[m].values)
+        self.norm, self.act = nn.LayerNorm(cfg.dim), nn.PReLU()  # one of each, everywhere
+        self.alone = nn.ModuleDict({m: ScalarAttention(cfg.self_drop) for m in ctx.raw if cfg.self_drop < 1})
+        pairs = itertools.permutations(ctx.raw, 2)
+        self.across = nn.ModuleDict({f"{m}-{other}": ScalarAttention(cfg.cross_drop) for m, other in pairs})
+        self.of_users, self.of_items = (Shared(cfg.dim, len(ctx.raw), cfg.rank, cfg.faithful) for _ in range(2))
+
+    def forward(self, feats: Feats) -> Reps:
+        cfg, width = self.cfg, self.cfg.dim
+        tastes = self._tastes(list(feats))
+        user = losses.unit(self.users(torch.cat([self.user, tastes], dim=1), cfg.user_layers))
+        item = torch.cat([self.item, *(rows.values for rows in feats.values())], dim=1)
+        item = losses.unit(self.items(item, cfg.item_layers))
+        (user_id, *of_user), (item_id, *of_item) = user.split(width, dim=1), item.split(width, dim=1)
+        of_item = self.attend(dict(zip(feats, of_item, strict=True)))
+        # modalities and IDs travel side by side
+        start = (
+            torch.cat([*(self.act(x) for x in of_user), user_id], dim=1),
+            torch.cat([*of_item, item_id], dim=1),
+        )
+        fused: list[Tensor] = []
+        views: dict[str, Tensor] = {}
+        for side, x, shared in zip(
+            ("user", "item"),
+            graphs.propagate_mean(self.graph, cfg.layers, *start),
+            (self.of_users, self.of_items),
+            strict=True,
+        ):
+            *parts, ids = x.split(width, dim=1)
+            knowledge = shared(x[:, :-width], ids)
+            fused.append(torch.cat([self.act(part) + ids for part in (*parts, knowledge)], dim=1))
+            views |= {f"{side}.{m}": part for m, part in zip(feats, parts, strict=True)}
+        user, item = fused
+        blocks = {m: slice(i * width, (i + 1) * width) for i, m in enumerate(feats)}
+        modal = {m: (user[:, block], Rows(item[:, block])) for m, block in blocks.items()}
+        return Reps(user, Rows(item), modal=modal, views=views)
+
+    def _tastes(self, modalities: list[str]) -> Tensor:
+        """Projected interests of users, modalities side by side → (U, M·d)."""
+        if self.cfg.train_features:
+            weights = [self.taste[m].get_parameter("net.weight") for m in modalities]
+            x = torch.cat([F.linear(self.interest[m], w) for m, w in zip(modalities, weights, strict=True)], dim=1)
+        else:  # the mean of what is projected is the projection of the mean, and narrower
+            projected = self.taste.project(self.raw, None)
+            x = self.mean(torch.cat([projected[m].values for m in modalities], dim=1))
+        return x + torch.cat([self.bias[m] for m in modalities])
+
+    def attend(self, of_item: dict[str, Tensor]) -> list[Tensor]:
+        """Items' modalities (I, d) after self-attention, then after attention to the others."""
+        first = {m: self.act(self.norm(x + self.alone[m](x, x) if m in self.alone else x)) for m, x in of_item.items()}
+        if len(first) == 1:
+            return list(first.values())
+        out = []
+        for m, x in first.items():
+            heard = [self.across[f"{m}-{other}"](first[other], x) for other in first if other != m]
+            out.append(self.act(self.norm(x + _sum(heard) / len(heard))))
+        return out
+
+    def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
+        cfg = self.cfg
+        terms = losses.ranking(reps, batch, 0.0, "l2_sq")
+        if cfg.contrast > 0 and len(feats) > 1:
+            items = torch.unique(torch.cat([batch.pos, batch.neg.flatten()]))
+            pairs = _pairs(reps, list(feats), torch.unique(batch.user), items)
+            terms["rearm.contrast"] = cfg.contrast * _sum(losses.info_nce(a, b, cfg.temperature) for a, b in pairs)
+        if cfg.apart > 0 and len(feats) > 1:
+            pairs = _pairs(reps, list(feats), batch.user, batch.pos)
+            terms["rearm.apart"] = cfg.apart * _sum(overlap(a, b) for a, b in pairs)
+        return terms
+
+
+def _pairs(reps: Reps, modalities: list[str], user: Tensor, item: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """P of each two modalities at the same rows, of users and of items."""
+    for a, b in itertools.combinations(modalities, 2):
+        for side, ids in (("user", user), ("item", item)):
+            yield take(reps.views[f"{side}.{a}"], ids), take(reps.views[f"{side}.{b}"], ids)
+
+
+class ScalarAttention(nn.Module):
+    """Attention of embedding size 1 among the coordinates of a row: each of a query's d numbers attends to the d of a key.
+
+    o_p = o Σ_q a_pq v x_q, a_p = softmax_q((w y_p + w') k x_q), in blocks of rows that are made again for the gradient:
+    n × d × d weights are never alive at once. Other biases would cancel in the softmax or in the normalisation that follows.
+    """
+
+    def __init__(self, drop: float) -> None:
+        super().__init__()
+        self.drop = drop
+        self.into = nn.Parameter(nn.init.xavier_uniform_(torch.empty(3, 1)))  # of query, key and value
+        self.shift = nn.Parameter(torch.zeros(1))  # of the query
+        self.out = nn.Parameter(torch.empty(1).uniform_(-1, 1))
+
+    def forward(self, query: Tensor, x: Tensor) -> Tensor:
+        """``query`` (n, d), ``x`` (n, d) → (n, d)."""
+        blocks = zip(query.split(_BLOCK), x.split(_BLOCK), strict=True)
+        if torch.is_grad_enabled():
+            return torch.cat([checkpoint(self._rows, q, part, use_reentrant=False) for q, part in blocks])
+        return torch.cat([self._rows(q, part) for q, part in blocks])
+
+    def _rows(self, query: Tensor, x: Tensor) -> Tensor:
+        logits = ((query * self.into[0] + self.shift) * self.into[1]).unsqueeze(2) * x.unsqueeze(1)
+        weights = F.dropout(logits.softmax(2), self.drop, self.training)
+        return (weights @ (x * self.into[2]).unsqueeze(2)).squeeze(2) * self.out
+
+
+class Shared(nn.Module):
+    """What a node's modalities make of its ID: s = D W_1 W_2, W_1 (d, k) and W_2 (k, d) of a network that reads P."""
+
+    def __init__(self, dim: int, modalities: int, rank: int, faithful: bool) -> None:
+        super().__init__()
+        self.rank, self.faithful = rank, faithful
+        self.read = nn.Linear(modalities * dim, dim).requires_grad_(not faithful)
+        self.first, self.second = (
+            nn.Sequential(nn.Linear(dim, dim * rank), nn.PReLU(), nn.Linear(dim * rank, dim * rank)) for _ in range(2)
+        )
+
+    def maps(self, p: Tensor) -> tuple[Tensor, Tensor]:
+        """P (n, M·d) → W_1 (n, d, k), columns of sum 1, and W_2 (n, k, d), columns of sum 1."""
+        z = self.read(p.detach() if self.faithful else p)
+        first = losses.unit(self.first(z)).unflatten(1, (-1, self.rank))
+        second = losses.unit(self.second(z)).unflatten(1, (self.rank, -1))
+        return (first + first.mean(0)).softmax(1), (second + second.mean(0)).softmax(1)
+
+    def forward(self, p: Tensor, ids: Tensor) -> Tensor:
+        """P (n, M·d) and D (n, d) → s (n, d)."""
+        first, second = self.maps(p)
+        return ((ids.unsqueeze(1) @ first) @ second).squeeze(1)
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Mean square of the entries of āᵀb̄ (d, d): rows (n, d) less their mean, over their lengths, which learn nothing."""
+    a, b = (x - x.mean(0) for x in (a, b))
+    a, b = (x / (x.detach().norm(dim=1, keepdim=True) + 1e-6) for x in (a, b))
+    return (a.T @ b).square().mean()
+
+
+def _interest(edges: graphs.Edges, raw: Raw) -> Raw:
+    """The mean raw features (U, r) of the items that a user took and that have any."""
+    there = raw.present[edges.item]
+    mean, _ = graphs.Edges(edges.user[there], edges.item[there], edges.n_users, edges.n_items).means()
+    return Raw(mean.matrix.times(raw.values), mean.matrix.indptr.diff() > 0)
+
+
+def _strengthened(cfg: REARM.Config, ctx: Context, raw: Mapping[str, Raw], users: bool) -> graphs.Csr:
+    """c Ĉ + (1 − c) Σ_m w_m S_m of users or of items: by a softmax of common neighbours, and by cosines over k."""
+    if users:
+        k, share, weights = cfg.user_neighbours, cfg.user_common, ctx.shares(cfg.user_weights)
+        rows = (ctx.user, ctx.item, ctx.n_users, ctx.n_items)
+    else:
+        k, share, weights = cfg.item_neighbours, cfg.item_common, ctx.shares(cfg.item_weights)
+        rows = (ctx.item, ctx.user, ctx.n_items, ctx.n_users)
+    parts, shares = [], []
+    if share > 0:
+        parts, shares = [_common(*rows, k, cfg.faithful)], [share]
+    for m, of in raw.items():
+        if share < 1 and weights[m] > 0:
+            parts.append(graphs.knn_matrix(*ctx.knn(of.values, of.present, k)))
+            shares.append((1 - share) * weights[m])
+    return graphs.weighted_sum(parts, shares)
+
+
+def _common(user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, faithful: bool) -> graphs.Csr:
+    """Ĉ: the k who share most, by a softmax of how many; rows add up to 1 or are empty.
+
+    ``faithful``: lists are filled up with copies, empty ones with those who have most rows, by the softmax of their shares.
+    """
+    ids, counts = graphs.co_interactions(user, item, n_users, n_items, k)
+    if faithful:
+        ids, counts = graphs.fill_up(ids, counts, torch.Generator(ids.device).manual_seed(0))
+        rows = torch.bincount(user, minlength=n_users)
+        most, active = rows.sort(descending=True, stable=True)
+        lonely = (ids < 0).all(1)
+        k = min(k, n_users)
+        ids[lonely, :k], counts[lonely, :k] = active[:k], most[:k] / most[:k].sum()
+    return graphs.user_graph(ids, counts)
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
