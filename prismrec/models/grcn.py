@@ -6,13 +6,13 @@ What a user's items show tells which of his interactions to believe: edges are w
 modality, times how much that modality is to be trusted at the edge's source; those that are trusted in none are cut. ID
 embeddings travel over the refined graph; beside them stand the contents of each modality.
 
-Departures from the published code: 1. Users' prototypes are routed over their items, as the paper has it; that code sends the
-messages from users to items, so that its routing does nothing. 2. Confidences start at 1; there they are random numbers
-around 0, so that the ReLU cuts a quarter of the sources (two modalities) off before the first step, for good. 3. That code
-also penalises all prototypes of the first modality. ``faithful=True`` does all three as it does. 4. Representations are those
-of the parameters as they are; that code ranks by the ones of its last batch. 5. Edges are never left out at random, as in
-the published runs; weights are the largest over the modalities with confidences, the code's default. 6. Any number of
-modalities.
+Departures from the published code: 1. Users' prototypes are routed over their items, as the paper has it; that code sends
+the messages from users to items, so that its routing does nothing. 2. Confidences start at one positive number
+(``trust``); there they are random ones around 0, so that the ReLU cuts a quarter of the sources (two modalities) off
+before the first step, for good. 3. That code also penalises all prototypes of the first modality. ``faithful=True`` does
+all three as it does. 4. Representations are those of the parameters as they are; that code ranks by the ones of its last
+batch. 5. Edges are never left out at random, as in the published runs; weights are the largest over the modalities with
+confidences, the code's default. 6. Any number of modalities.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class GRCN(Model):
         content: int = Field(64, ge=1, description="width of each modality's contents and prototypes")
         layers: int = Field(2, ge=0, description="propagation steps of the ID embeddings over the refined graph")
         rounds: int = Field(3, ge=0, description="times that users' prototypes are routed over their items")
+        trust: float = Field(0.1, gt=0, description="confidence in every modality of every node at the start")
         prune: bool = Field(True, description="cut edges that no modality is trusted for; else they count negatively")
         reg: float = Field(1e-3, ge=0)
         faithful: bool = Field(False, description="no routing, start of the confidences and penalty as published")
@@ -65,7 +66,8 @@ class GRCN(Model):
         self.to_item = self.to_user.flip()
         sizes = ctx.n_users, ctx.n_items
         self.user, self.item = (nn.Parameter(part.clone()) for part in _normal(sum(sizes), cfg.dim).split(sizes))
-        trust = _normal(sum(sizes), len(ctx.raw)) if cfg.faithful else torch.ones(sum(sizes), len(ctx.raw))
+        shape = sum(sizes), len(ctx.raw)
+        trust = _normal(*shape) if cfg.faithful else torch.full(shape, cfg.trust)
         self.user_trust, self.item_trust = (nn.Parameter(part.clone()) for part in trust.split(sizes))
         self.taste = nn.ParameterDict({m: _normal(ctx.n_users, cfg.content) for m in ctx.raw})
         for m, raw in ctx.raw.items():

@@ -189,8 +189,8 @@ def test_fact_6_a_node_without_an_edge_has_its_own_id_and_content() -> None:
 
 def test_departure_2_all_sources_are_trusted_at_the_start_but_as_published() -> None:
     ctx = context()
-    model, published = made(GRCN, ctx).model, made(GRCN, ctx, faithful=True).model
-    assert (model.user_trust == 1).all() and (model.item_trust == 1).all()
+    model, published = made(GRCN, ctx, trust=0.25).model, made(GRCN, ctx, faithful=True).model
+    assert (model.user_trust == 0.25).all() and (model.item_trust == 0.25).all()
     trust = torch.cat([published.user_trust, published.item_trust])
     assert trust.shape == (N, 2) and 0.2 < float((trust < 0).float().mean()) < 0.8
 
