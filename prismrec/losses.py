@@ -148,15 +148,22 @@ def pointwise(reps: Reps, batch: Batch) -> Tensor:
     return (rows if batch.weight is None else rows * batch.weight).mean()
 
 
-def info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+def info_nce(query: Tensor, key: Tensor, temperature: float, weight: Tensor | None = None) -> Tensor:
     """−log of the share that a row's own partner has among all: mean of −log(e^{cos(q_k, p_k)/τ} / Σ_j e^{cos(q_k, p_j)/τ}).
 
     ``query``, ``key`` (B, d): row k of one belongs to row k of the other; the keys of the other rows are its negatives. One
     direction: the sum is over keys. log B where all cosines are equal, at most 2/τ more. Van den Oord et al. 2018,
-    arXiv:1807.03748, eq. 4, with the cosine over τ as the logarithm of its f.
+    arXiv:1807.03748, eq. 4, with the cosine over τ as the logarithm of its f. ``weight`` (B,) multiplies each row.
     """
-    logits = unit(query) / temperature @ unit(key).T  # a division of B × d, not of B × B
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    return matched(unit(query) / temperature, unit(key), weight)  # a division of B × d, not of B × B
+
+
+def matched(query: Tensor, key: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The same from inner products as they are: mean of −log(e^{⟨q_k, p_k⟩} / Σ_j e^{⟨q_k, p_j⟩})."""
+    own = torch.arange(len(query), device=query.device)
+    if weight is None:
+        return F.cross_entropy(query @ key.T, own)
+    return (F.cross_entropy(query @ key.T, own, reduction="none") * weight).mean()
 
 
 def info_nce_both(query: Tensor, key: Tensor, temperature: float, own: bool = False, memory: int = 8 << 20) -> Tensor:
@@ -180,7 +187,14 @@ def info_nce_among(
     ``without`` (B,): for each query one more row, which is not among its keys. In blocks of queries whose cosines take
     ``memory`` bytes; never B × n at once. Gradients are made along with the value, so that no exponential is taken twice.
     """
-    out: Tensor = _Among.apply(unit(query) / temperature, unit(key), at, without, memory)  # type: ignore[no-untyped-call]
+    return softmax_among(unit(query) / temperature, unit(key), at, memory, without)
+
+
+def softmax_among(
+    query: Tensor, key: Tensor, at: Tensor, memory: int = 8 << 20, without: Tensor | None = None
+) -> Tensor:
+    """The same of inner products as they are: mean_b [log Σ_j e^{⟨q_b, k_j⟩} − ⟨q_b, k_at(b)⟩]."""
+    out: Tensor = _Among.apply(query, key, at, without, memory)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -36,6 +36,11 @@ class Raw:
         """Whether every item has the modality: asked once, so that no step waits for a device to say so."""
         return bool(self.present.all())
 
+    @cached_property
+    def lengths(self) -> Tensor:
+        """‖x_i‖ of all rows, (I,) in single precision: asked once."""
+        return torch.cat([torch.linalg.vector_norm(part.float(), dim=1) for part in self.values.split(_BLOCK)])
+
     def mean(self) -> Tensor:
         """The mean (r,) of the rows that are present; zeros where none is. In blocks: features may be memory-mapped."""
         total = torch.zeros(self.width, device=self.values.device)
@@ -90,6 +95,27 @@ class Projector(nn.Module):
             return self.net if matrix is None else lambda x: self.net(x) @ matrix
         linear = _Linear(last.weight, last.bias) if matrix is None else _Linear(last.weight, last.bias).times(matrix)
         return (lambda x: linear(functools.reduce(lambda h, layer: layer(h), layers, x))) if layers else linear
+
+
+class UnitProjector(nn.Module):
+    """φ_m(x) = W x/‖x‖ + b: raw rows at unit length, which are never made: what W gives is divided. A row of zeros gives b."""
+
+    def __init__(self, raw: Raw, width: int) -> None:
+        super().__init__()
+        bound = raw.width**-0.5  # as nn.Linear starts
+        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.plain = Projector(raw, nn.Linear(raw.width, width, bias=False))
+
+    def forward(self, raw: Raw, index: ItemIds | None, matrix: Tensor | None = None) -> Tensor:
+        """Features of the items of ``index`` (n, d), or of all (I, d); times ``matrix`` (d, d') if given one."""
+        length = raw.lengths
+        if not raw.complete:
+            length = torch.where(raw.present, length, torch.linalg.vector_norm(self.plain.stand_in))
+        if index is not None:
+            length = length[index.ids]
+        scale = torch.where(length > 0, length, 1.0).reciprocal().unsqueeze(1)
+        bias = self.bias if matrix is None else self.bias @ matrix
+        return torch.addcmul(bias, self.plain(raw, index, matrix), scale)
 
 
 class _Scratch:

@@ -109,6 +109,9 @@ def test_info_nce_is_the_loss_of_its_definition(seed: int) -> None:
         alike = [math.exp(float(F.cosine_similarity(query[k], key[j], dim=0)) / 0.2) for j in range(5)]
         rows.append(-math.log(alike[k] / sum(alike)))
     assert info_nce(query, key, 0.2).item() == pytest.approx(sum(rows) / 5, abs=1e-9)
+    weight = torch.rand(5, generator=rng, dtype=torch.float64)
+    weighed = sum(w * row for w, row in zip(weight.tolist(), rows, strict=True)) / 5
+    assert info_nce(query, key, 0.2, weight).item() == pytest.approx(weighed, abs=1e-9)
     assert info_nce(3 * query, key / 7, 0.2).item() == pytest.approx(sum(rows) / 5, abs=1e-9)
     assert torch.autograd.gradcheck(lambda q, k: info_nce(q, k, 0.5), (query.requires_grad_(), key.requires_grad_()))
 

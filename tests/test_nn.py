@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from tiny import context
 from torch import nn
 
 from prismrec import graphs
 from prismrec import nn as prism_nn
-from prismrec.nn import Projections, Projector, Raw, xavier_table
+from prismrec.nn import Projections, Projector, Raw, UnitProjector, xavier_table
 from prismrec.types import ItemIds, Rows
 
 
@@ -186,3 +187,17 @@ def test_preferences_travel_with_features_in_unit_rows() -> None:
         assert torch.allclose(users[2], start[m][0][2])  # took nothing
     sizes = [taste[m][[0, 2, 2]].square().mean() for m in taste]
     assert torch.allclose(taste.size(torch.tensor([0, 2, 2])), sizes[0] + sizes[1])
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_projection_of_unit_rows_divides_what_it_gives(missing: bool) -> None:
+    raw = context(missing=missing).raw["image"]
+    raw = Raw(raw.values * torch.arange(len(raw.values))[:, None], raw.present)  # the first row is zero
+    phi = UnitProjector(raw, 4)
+    x = torch.where(raw.present[:, None], raw.values, raw.mean())
+    expected = torch.nn.functional.normalize(x, dim=1) @ phi.plain.net.weight.T + phi.bias
+    index, matrix = ItemIds.of(torch.tensor([0, 5, 3]), len(x)), torch.randn(4, 2)
+    assert torch.allclose(phi(raw, None), expected, atol=1e-6)
+    assert torch.allclose(phi(raw, index), expected[index.ids], atol=1e-6)
+    assert torch.allclose(phi(raw, index, matrix), expected[index.ids] @ matrix, atol=1e-6)
+    assert torch.equal(raw.lengths, torch.linalg.vector_norm(raw.values, dim=1))

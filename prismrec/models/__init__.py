@@ -24,6 +24,7 @@ from prismrec.models.mig_gt import MIGGT
 from prismrec.models.mmgcn import MMGCN
 from prismrec.models.mmssl import MMSSL
 from prismrec.models.rearm import REARM
+from prismrec.models.slmrec import SLMRec
 from prismrec.models.soil import SOIL
 from prismrec.models.ssr import SSR
 from prismrec.models.vbpr import VBPR
@@ -46,6 +47,7 @@ MODELS: tuple[type[Model], ...] = (
     SSR,
     LATTICE,
     MICRO,
+    SLMRec,
     BM3,
     FREEDOM,
     CLEARBackbone,
