@@ -39,6 +39,7 @@ class ApeGNN(Model):
         2023,
         "10.1145/3543507.3583530",
     )
+    compared = "its authors' code"
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of the batch's rows of θ_0 E, through which it acts on t too."""

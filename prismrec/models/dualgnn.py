@@ -42,6 +42,7 @@ class DualGNN(Model):
     )
     needs = 1
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""

@@ -37,6 +37,7 @@ class LayerGCN(Model):
         2023,
         "arXiv:2207.11088",
     )
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of the batch's rows of E."""

@@ -42,6 +42,7 @@ class MGCN(Model):
     )
     needs = 1
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs half the mean squared length of the rows that are scored, ``contrast`` the InfoNCE terms."""

@@ -43,6 +43,7 @@ class MMGCN(Model):
     )
     needs = 1
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's rows of E and of all preferences P_m."""
