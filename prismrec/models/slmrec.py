@@ -102,27 +102,31 @@ class SLMRec(Model):
         return sums[0] / (layers + 1), sums[1] / (layers + 1)
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
-        user, item = take(reps.views["user"], batch.user), take(reps.views["item"], batch.pos)
-        joined = self.join["user"](user), self.join["item"](item)  # of the batch's rows alone
+        joined = self._joined(reps.views["user"], reps.views["item"], batch)
         terms = {"rank": losses.info_nce(*joined, self.cfg.temperature, batch.weight)}
         if self.chain is not None:
-            views = dict(zip(("id", *feats), item.split(self.cfg.dim, dim=1), strict=True))
+            views = dict(
+                zip(("id", *feats), take(reps.views["item"], batch.pos).split(self.cfg.dim, dim=1), strict=True)
+            )
             terms["slmrec.fac"] = self.cfg.weight * self.chain(views, self.cfg.task_temperature)
         elif self.cfg.task in ("drop", "mask") and self.cfg.weight > 0:
-            one, other = self._again(reps, batch), self._again(reps, batch)
+            one, other = (self._joined(*passed, batch) for passed in self._passes(reps.views["start"]))
             apart = [losses.info_nce(a, b, self.cfg.task_temperature) for a, b in zip(one, other, strict=True)]
             terms[f"slmrec.{self.cfg.task}"] = self.cfg.weight * (apart[0] + apart[1])
         return terms
 
-    def _again(self, reps: Reps, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The batch's users and items by another pass, in which entries are dropped or one view of the items is zero."""
-        start, drop = reps.views["start"], self.cfg.drop
-        if self.cfg.task == "mask":
-            hidden = torch.randint(start.shape[1] // self.cfg.dim, (1,), device=start.device)
-            view = torch.arange(start.shape[1], device=start.device) // self.cfg.dim
-            start, drop = torch.where(view == hidden, 0.0, start), 0.0
-        user, item = self.propagate(start, drop)
+    def _joined(self, user: Tensor, item: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's rows of views side by side, joined: of the batch alone, whose gradient is not that of all rows."""
         return self.join["user"](take(user, batch.user)), self.join["item"](take(item, batch.pos))
+
+    def _passes(self, start: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Two further passes over the graph: entries dropped in each, or another view of the items zero in each."""
+        if self.cfg.task == "drop":
+            return [self.propagate(start, self.cfg.drop) for _ in range(2)]
+        views = start.shape[1] // self.cfg.dim
+        view = torch.arange(start.shape[1], device=start.device) // self.cfg.dim
+        hidden = torch.randperm(views, device=start.device)[:2]
+        return [self.propagate(torch.where(view == one, 0.0, start)) for one in hidden]
 
 
 class _Chain(nn.Module):

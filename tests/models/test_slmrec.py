@@ -161,8 +161,9 @@ def test_the_other_tasks_compare_two_passes_of_the_batch(task: str) -> None:
         passes.append((join["user"](user[rows.user]), join["item"](item[rows.pos])))
     possible = [
         sum(told_apart(F.normalize(a, dim=1), F.normalize(b, dim=1), 0.2) for a, b in zip(one, other, strict=True)) / 2
-        for one in passes
-        for other in passes
+        for i, one in enumerate(passes)
+        for j, other in enumerate(passes)
+        if task == "drop" or i != j  # never the same view twice
     ]
     assert any(torch.allclose(terms[f"slmrec.{task}"], value, atol=1e-5) for value in possible)
 
