@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -30,6 +31,16 @@ from prismrec.nn import Projections, Projector, xavier_table
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 _NOISE = 2024  # seed of the noise at inference
+
+
+class _Global(NamedTuple):
+    """What a modality's hyperedges say of users (U, d) and items (I, d), the edges (A, d), and who belongs to them."""
+
+    user: Tensor
+    item: Tensor
+    edge: Tensor
+    of_user: Tensor
+    of_item: Tensor
 
 
 class LGMRec(Model):
@@ -86,19 +97,20 @@ class LGMRec(Model):
         local = graphs.propagate_last(self.graph, self.cfg.modal_layers, of_x, x)
         members = self._memberships(of_b * self.get_buffer("taken"), b)
         users, items = (side.chunk(len(feats), dim=1) for side in local)
-        spread = [self._hyper(user, item, ids[1]) for user, item in members]
-        global_ = [list(side) for side in zip(*spread, strict=True)]
+        global_ = [self._hyper(user, item, ids[1]) for user, item in members]
         user, item = (
             c + _sum(losses.unit(part) for part in parts) + self.cfg.alpha * losses.unit(_sum(whole))
-            for c, parts, whole in zip(ids, (users, items), global_, strict=True)
+            for c, parts, whole in (
+                (ids[0], users, (of.user for of in global_)),
+                (ids[1], items, (of.item for of in global_)),
+            )
         )
-        views = {
-            f"{side}.global.{m}": part
-            for side, parts in zip(("user", "item"), global_, strict=True)
-            for m, part in zip(feats, parts, strict=True)
-        }
+        views = {"user.ids": ids[0], "item.ids": ids[1]}
+        for m, of in zip(feats, global_, strict=True):
+            views |= {f"user.global.{m}": of.user, f"item.global.{m}": of.item, f"edge.{m}": of.edge}
+            views |= {f"user.members.{m}": of.of_user, f"item.members.{m}": of.of_item}
         modal = {m: (u, Rows(i)) for m, u, i in zip(feats, users, items, strict=True)}
-        return Reps(user, Rows(item), modal=modal, views=views | {"user.ids": ids[0], "item.ids": ids[1]})
+        return Reps(user, Rows(item), modal=modal, views=views)
 
     def _memberships(self, user: Tensor, item: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Logits of users (U, M·A) and items (I, M·A) → of each modality H_U (U, A) and H_I (I, A), rows of sum 1."""
@@ -117,27 +129,36 @@ class LGMRec(Model):
             out.append((sides[1], sides[0]))
         return out
 
-    def _hyper(self, user: Tensor, item: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """H_U and H_I, and what items start from (I, d) → what hyperedges say of users (U, d) and of items (I, d)."""
+    def _hyper(self, user: Tensor, item: Tensor, x: Tensor) -> _Global:
+        """H_U and H_I, and what items start from (I, d) → what hyperedges say."""
         item, user = (F.dropout(h, 1 - self.cfg.keep, self.training) for h in (item, user))
         for _ in range(self.cfg.hyper_layers):
             edge = item.T @ x  # (A, d)
             x = item @ edge
-        return user @ edge, x
+        return _Global(user @ edge, x, edge, user, item)
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         terms = losses.ranking(reps, batch, self.cfg.reg, "fro_norm")
         if self.cfg.contrast > 0 and len(feats) > 1:
-            apart = [
-                self._contrast(reps.views[f"{side}.global.{a}"], reps.views[f"{side}.global.{b}"], ids)
-                for a, b in itertools.combinations(feats, 2)
-                for side, ids in (("user", batch.user), ("item", batch.pos))
-            ]
+            sides = ("user", batch.user), ("item", batch.pos)
+            pairs = itertools.combinations(feats, 2)
+            apart = [self._contrast(reps, side, ids, a, b) for a, b in pairs for side, ids in sides]
             terms["lgmrec.contrast"] = self.cfg.contrast * len(batch.user) * _sum(apart)
         return terms
 
-    def _contrast(self, query: Tensor, key: Tensor, ids: Tensor) -> Tensor:
-        return losses.info_nce_among(take(query, ids), key, ids, self.cfg.temperature)
+    def _contrast(self, reps: Reps, side: str, ids: Tensor, a: str, b: str) -> Tensor:
+        """InfoNCE of G_a at ``ids`` with all of G_b. ⟨H_a Y_a, H_b Y_b⟩ is taken as ⟨H_a (Y_a Y_bᵀ), H_b⟩: A wide, not d."""
+        own, other = (
+            reps.views[f"{side}.members.{m}"] * _inverse_lengths(reps.views[f"{side}.global.{m}"]) for m in (a, b)
+        )
+        query = take(own, ids) @ (reps.views[f"edge.{a}"] @ reps.views[f"edge.{b}"].T) / self.cfg.temperature
+        return losses.softmax_among(query, other, ids)
+
+
+def _inverse_lengths(x: Tensor) -> Tensor:
+    """1/‖x‖ of rows (n, d) → (n, 1); 1 for a row of zeros."""
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return torch.where(length > 0, length, 1.0).reciprocal()
 
 
 def _linear(width: int, to: int) -> nn.Linear:
