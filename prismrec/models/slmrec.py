@@ -11,7 +11,7 @@ Departures from the published code: 1. Representations are those of the paramete
 2. Any number of modalities: the chain of the second task takes them in the data's order, the last one at half the width; a
 third one stands between as sound does there. 3. Items are ranked by the cosine that training compares (``score="cosine"``);
 there by the inner product. 4. A masked view hides from all layers of a pass; there the passes share the others' layers.
-5. Interaction weights multiply the rows of the first task.
+5. Interaction weights multiply the rows of the first task. 6. Layers that make partners have no bias, which would cancel.
 """
 
 from __future__ import annotations
@@ -140,7 +140,10 @@ class _Chain(nn.Module):
         super().__init__()
         coarse = max(1, dim // 2)
         widths = [dim] * (len(modalities) - 1) + [coarse if len(modalities) > 1 else dim]
-        self.partner = nn.ModuleDict({m: nn.Linear(dim, width) for m, width in zip(modalities, widths, strict=True)})
+        # a bias of the partners would add the same to all that a row is compared with
+        self.partner = nn.ModuleDict(
+            {m: nn.Linear(dim, width, bias=False) for m, width in zip(modalities, widths, strict=True)}
+        )
         self.step = nn.ModuleDict({m: nn.Linear(dim, width) for m, width in zip(modalities, widths, strict=True)})
         if len(modalities) == 2:  # as where sound stands between the two
             self.step[modalities[-1]] = nn.Sequential(nn.Linear(dim, dim), nn.Linear(dim, coarse))
