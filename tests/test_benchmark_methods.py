@@ -16,7 +16,8 @@ from prismrec.config import assign, resolve
 from prismrec.data.store import save
 from prismrec.data.synthetic import draw
 from prismrec.io import write_json
-from prismrec.recipes import expand
+from prismrec.models import MODELS
+from prismrec.recipes import RECIPES, expand
 
 NAMES = {arm.name: arm for arm in ARMS}
 
@@ -39,6 +40,10 @@ def test_an_arm_tries_as_many_settings_as_the_one_it_is_compared_with(plan: Roun
         assert other is not None
         assert (len(other.tried), other.metric) == (len(arm.tried), arm.metric)
     assert plan is not ROUND or {len(arm.tried) for arm in ARMS} == {TRIALS}
+
+
+def test_every_model_and_recipe_has_an_arm() -> None:
+    assert {arm.model for arm in models_plan.ARMS} == {model.name for model in MODELS} | {r.name for r in RECIPES}
 
 
 def test_freedom_keeps_its_modalities_weight_above_0_or_no_method_could_act() -> None:
