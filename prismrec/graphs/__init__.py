@@ -18,6 +18,7 @@ from prismrec.graphs.bipartite import (
 )
 from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, inner_products, product
 from prismrec.graphs.diffusion import Hop, Symmetric, diffuse, powers_mean, walk, weighted_powers, whole
+from prismrec.graphs.dropping import dropout
 from prismrec.graphs.interests import alike, closest, drawn_to, interest_weights, second_order
 from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
 from prismrec.graphs.learned import Learned, LearnedGraphs, Neighbours
@@ -44,6 +45,7 @@ __all__ = [
     "csr_tensor",
     "diffuse",
     "drawn_to",
+    "dropout",
     "fill_up",
     "from_edges",
     "gather_users",

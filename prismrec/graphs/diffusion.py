@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prismrec.graphs.bipartite import Edges
 from prismrec.graphs.csr import Csr, Frozen, from_edges
+from prismrec.graphs.dropping import dropout
 
 Hop = tuple[Csr, Csr]
 """A sparse matrix and its transpose."""
@@ -35,7 +35,7 @@ class Symmetric(nn.Module):
         """
         if drop == 0:
             return self.matrix, self.matrix
-        values = F.dropout(self.matrix.values, drop)
+        values = dropout(self.matrix.values, drop)
         kept, mirrored = (
             Csr(self.matrix.indptr, self.matrix.indices, part, self.matrix.columns)
             for part in (values, values[self.mirror])
@@ -127,6 +127,10 @@ class _Diffusion(torch.autograd.Function):
 
 def _diffusion(matrix: Csr, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:
     h = x
+    if alpha + beta == 1:  # γ is 1, and a step is one pass
+        for _ in range(layers):
+            h = matrix.times(h).lerp_(x, alpha)
+        return h
     for _ in range(layers):
         h = matrix.times(h).mul_(beta).add_(x, alpha=alpha)
     return h.div_(beta**layers + alpha * sum(beta**k for k in range(layers)))

@@ -18,7 +18,6 @@ import math
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn import functional as F
 
 from prismrec import graphs, losses
 from prismrec.errors import PrismError
@@ -75,10 +74,10 @@ class MGDN(Model):
 
     def forward(self, feats: Feats) -> Reps:
         cfg = self.cfg
-        x = F.dropout(torch.cat([self.user, self.item]), cfg.drop_start, self.training)
+        x = graphs.dropout(torch.cat([self.user, self.item]), cfg.drop_start, self.training)
         hop = self.graph.hop(cfg.drop_edges if self.training else 0.0)
         z = graphs.diffuse(hop, cfg.layers, cfg.alpha, cfg.beta, x)
-        z = F.dropout(z, cfg.drop_end, self.training)
+        z = graphs.dropout(z, cfg.drop_end, self.training)
         user, item = z.split([self.n_users, self.n_items])
         return Reps(user, Rows(item), views={"nodes": z})
 
