@@ -118,3 +118,9 @@ def test_a_markov_diffusion_is_its_unrolled_sum_and_its_gradient_the_transposed(
     assert torch.allclose(out.double(), expected @ x.double(), atol=1e-5)
     (gradient,) = torch.autograd.grad((out * weight).sum(), x)
     assert torch.allclose(gradient.double(), expected.T @ weight.double(), atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.3])
+def test_a_markov_diffusion_of_narrow_numbers_is_made_in_full_precision(alpha: float) -> None:
+    hop, x = graphs.whole(edges(), loops=True).hop(), torch.randn(N, 3).bfloat16()
+    assert torch.equal(graphs.diffuse(hop, 2, alpha, 0.9, x), graphs.diffuse(hop, 2, alpha, 0.9, x.float()))

@@ -126,7 +126,7 @@ class _Diffusion(torch.autograd.Function):
 
 
 def _diffusion(matrix: Csr, layers: int, alpha: float, beta: float, x: Tensor) -> Tensor:
-    h = x
+    h = x = x.to(matrix.values.dtype)  # autocast may have made it narrower
     if alpha + beta == 1:  # γ is 1, and a step is one pass
         for _ in range(layers):
             h = matrix.times(h).lerp_(x, alpha)
