@@ -47,6 +47,7 @@ class MIGGT(Model):
         "arXiv:2412.13994",
     )
     needs = 1
+    compared = "its authors' code"
     whole_table = True
 
     class Config(Strict):

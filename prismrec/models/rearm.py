@@ -23,19 +23,19 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projections, Projector, Raw
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
-_BLOCK = 256  # items that attend at a time: their d × d weights stay in the cache
+_BLOCK = 64  # items that attend at a time: their d × d weights stay in the cache
 
 
 class REARM(Model):
@@ -50,6 +50,7 @@ class REARM(Model):
         "arXiv:2508.13745",
     )
     needs = 1
+    compared = "its authors' code"
     whole_table = True
 
     class Config(Strict):
@@ -182,8 +183,8 @@ def _pairs(reps: Reps, modalities: list[str], user: Tensor, item: Tensor) -> Ite
 class ScalarAttention(nn.Module):
     """Attention of embedding size 1 among the coordinates of a row: each of a query's d numbers attends to the d of a key.
 
-    o_p = o Σ_q a_pq v x_q, a_p = softmax_q((w y_p + w') k x_q), in blocks of rows that are made again for the gradient:
-    n × d × d weights are never alive at once. Other biases would cancel in the softmax or in the normalisation that follows.
+    o_p = o Σ_q a_pq v x_q, a_p = softmax_q((w y_p + w') k x_q). Other biases would cancel in the softmax or in the
+    normalisation that follows.
     """
 
     def __init__(self, drop: float) -> None:
@@ -195,15 +196,72 @@ class ScalarAttention(nn.Module):
 
     def forward(self, query: Tensor, x: Tensor) -> Tensor:
         """``query`` (n, d), ``x`` (n, d) → (n, d)."""
-        blocks = zip(query.split(_BLOCK), x.split(_BLOCK), strict=True)
-        if torch.is_grad_enabled():
-            return torch.cat([checkpoint(self._rows, q, part, use_reentrant=False) for q, part in blocks])
-        return torch.cat([self._rows(q, part) for q, part in blocks])
+        slope = (query * self.into[0] + self.shift) * self.into[1]
+        drop = self.drop if self.training else 0.0
+        heard: Tensor = _Heard.apply(slope, x, drop)  # type: ignore[no-untyped-call]
+        return heard * (self.into[2] * self.out)
 
-    def _rows(self, query: Tensor, x: Tensor) -> Tensor:
-        logits = ((query * self.into[0] + self.shift) * self.into[1]).unsqueeze(2) * x.unsqueeze(1)
-        weights = F.dropout(logits.softmax(2), self.drop, self.training)
-        return (weights @ (x * self.into[2]).unsqueeze(2)).squeeze(2) * self.out
+
+class _Heard(torch.autograd.Function):
+    """o_p = Σ_q A_pq x_q, A the weights P_p = softmax_q(s_p x_q) after dropout, for each row of s and x (n, d).
+
+    By hand and in blocks: n × d × d weights are made again for the gradient, and every gradient is a product of P or A with a
+    vector. Dropout takes a byte of a random number for a weight, an eighth of the draws.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor, x: Tensor, drop: float) -> Tensor:
+        ctx.drop, ctx.seed = drop, int(torch.randint(1 << 62, (1,))) if drop > 0 else 0
+        slope, x = (y if y.dtype == torch.float64 else y.float() for y in (slope, x))
+        out = torch.empty_like(x)
+        with torch.autocast(x.device.type, enabled=False):
+            for block, _, kept, share in _weights(slope, x, drop, ctx.seed):
+                out[block] = (kept * x[block].unsqueeze(1)).sum(2) * share
+            out *= _scale(drop)
+        ctx.save_for_backward(slope, x, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        slope, x, out = ctx.saved_tensors
+        of_slope, of_x = torch.empty_like(slope), torch.empty_like(x)
+        grad = grads[0].to(x.dtype)
+        for block, weights, kept, share in _weights(slope, x, ctx.drop, ctx.seed):
+            y, s, g, o = x[block], slope[block], grad[block], out[block]
+            second = (kept * y.square().unsqueeze(1)).sum(2) * _scale(ctx.drop)
+            first = (weights * y.unsqueeze(1)).sum(2)
+            g = g * share
+            of_slope[block] = g * (second - o * first)
+            back = (torch.stack([g, g * s], dim=1) @ kept) * _scale(ctx.drop)  # (n, 2, d)
+            all_back = ((g * o * s).unsqueeze(1) @ weights).squeeze(1)
+            of_x[block] = back[:, 0] + y * back[:, 1] - all_back
+        return of_slope, of_x, None
+
+
+def _weights(slope: Tensor, x: Tensor, drop: float, seed: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Of blocks of rows: which, e^{s_p x_q − max} (n, d, d), what dropout leaves of these, and one over their sums (n, d)."""
+    rng = torch.Generator(x.device).manual_seed(seed)
+    limit = _limit(drop)
+    for start in range(0, len(x), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        s, y = slope[block], x[block]
+        most = torch.maximum(s * y.amax(1, keepdim=True), s * y.amin(1, keepdim=True))
+        weights = (s.unsqueeze(2) * y.unsqueeze(1)).sub_(most.unsqueeze(2)).exp_()
+        kept = weights
+        if limit:
+            words = torch.empty(-(-weights.numel() // 8), dtype=torch.int64, device=x.device)
+            noise = words.random_(-(1 << 63), (1 << 63) - 1, generator=rng).view(torch.uint8)
+            kept = weights * (noise[: weights.numel()].view(weights.shape) >= limit)
+        yield block, weights, kept, weights.sum(2).reciprocal_()
+
+
+def _limit(drop: float) -> int:
+    """Bytes below this one drop a weight."""
+    return min(round(256 * drop), 255)
+
+
+def _scale(drop: float) -> float:
+    return 256 / (256 - _limit(drop))
 
 
 class Shared(nn.Module):

@@ -102,11 +102,17 @@ def test_attention_is_that_of_its_definition_in_blocks_with_its_gradient() -> No
     assert torch.allclose(out[254:258], attention(module, query[254:258].detach(), x[254:258].detach()), atol=1e-5)
     with torch.no_grad():
         assert torch.equal(module(query, x), out)
-    weight = torch.randn(300, 5)
+    module, query, x = module.double(), query[:70].double(), x[:70].double()
+    query, x = query.detach().requires_grad_(), x.detach().requires_grad_()
+    assert torch.autograd.gradcheck(module, (query, x), fast_mode=True)
+    weight = torch.randn(70, 5, dtype=torch.float64)
     inputs = (query, x, *module.parameters())
-    blocks = torch.autograd.grad((out * weight).sum(), inputs)
-    plain = torch.autograd.grad((module._rows(query, x) * weight).sum(), inputs)
-    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4) for a, b in zip(blocks, plain, strict=True))
+    blocks = torch.autograd.grad((module(query, x) * weight).sum(), inputs)
+    a, b, v = module.into
+    slopes = ((query * a + module.shift) * b).unsqueeze(2) * x.unsqueeze(1)
+    plain = (slopes.softmax(2) * x.unsqueeze(1)).sum(2) * v * module.out
+    expected = torch.autograd.grad((plain * weight).sum(), inputs)
+    assert all(torch.allclose(p, q) for p, q in zip(blocks, expected, strict=True))
 
 
 def test_dropout_of_the_attention_is_the_same_when_a_block_is_made_again() -> None:
@@ -120,6 +126,17 @@ def test_dropout_of_the_attention_is_the_same_when_a_block_is_made_again() -> No
 
     assert torch.autograd.gradcheck(once, (x,))
     assert not torch.equal(once(x), module.eval()(x, x))
+
+
+@pytest.mark.parametrize("drop", [0.1, 0.4, 0.6])
+def test_dropout_of_the_attention_keeps_the_mean_and_is_as_strong_as_it_says(drop: float) -> None:
+    module = ScalarAttention(drop).train()
+    with torch.no_grad():
+        module.into[:] = torch.tensor([[0.0], [0.0], [1.0]])  # all weights alike
+        module.out.fill_(1.0)
+        heard = module(torch.ones(4000, 8), torch.ones(4000, 8))  # eight weights of 1/8, each there or not
+    assert heard.mean().item() == pytest.approx(1, abs=0.01)
+    assert heard.var().item() == pytest.approx(drop / (1 - drop) / 8, rel=0.06)
 
 
 def equations(assembly: Assembly, ctx: Context) -> dict[str, Tensor]:
