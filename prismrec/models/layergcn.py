@@ -12,7 +12,6 @@ their ratio is the same.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal
 
 import torch
@@ -71,44 +70,62 @@ class LayerGCN(Model):
 
     def forward(self, feats: Feats) -> Reps:
         graph = self.pruned if self.training else self.full
-        ego = unit(self.user), unit(self.item)
-        user: Tensor = self.user
-        item: Tensor = self.item
-        layers = []
-        for _ in range(self.cfg.layers):
-            to_user = graphs.product(graph.to_user, graph.to_item, item)
-            to_item = graphs.product(graph.to_item, graph.to_user, user)
-            user, item = refine(to_user, ego[0]), refine(to_item, ego[1])
-            layers.append((user, item))
-        users, items = (functools.reduce(torch.add, side) for side in zip(*layers, strict=True))
-        return Reps(users, Rows(items))
+        user, item = refined_sum(graph, self.cfg.layers, self.user, self.item)
+        return Reps(user, Rows(item))
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         return ranking(reps, batch, self.cfg.reg, self.cfg.reg_kind, on=Reps(self.user, Rows(self.item)))
 
 
-def refine(x: Tensor, ego: Tensor) -> Tensor:
-    """Rows of ``x`` (n, d) times their cosine with those of ``ego`` (n, d), which have unit length; 0 where a row is 0."""
-    out: Tensor = _Refined.apply(x, ego)  # type: ignore[no-untyped-call]
+def refined_sum(graph: graphs.Bipartite, layers: int, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_{l=1..L} X^l of X^{l+1} = cos(ÂX^l, X⁰) ⊙ ÂX^l with X⁰ = [``user``; ``item``] → (U, d), (I, d)."""
+    out: tuple[Tensor, Tensor] = _Refined.apply(graph, layers, user, item, unit(user), unit(item))  # type: ignore[no-untyped-call]
     return out
 
 
 class _Refined(torch.autograd.Function):
-    """With x̂ = x/‖x‖, c = ⟨x̂, e⟩ and s = ⟨g, x̂⟩ the gradients are c g + s (e − c x̂) and s x."""
+    """All layers in few passes.
+
+    Of a row of y = ÂX^l, with e that of X⁰ at unit length, c = ⟨ŷ, e⟩, G the gradient of c y and s = ⟨G, ŷ⟩, the gradients
+    are c G + s (e − c ŷ) of y and s y of e.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ego: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        scale = norm.masked_fill_(norm == 0, 1.0).reciprocal_()
-        cosine = (x * ego).sum(1, keepdim=True).mul_(scale)
-        ctx.save_for_backward(x, ego, scale, cosine)
-        return x * cosine
+    def forward(ctx: Any, graph: graphs.Bipartite, layers: int, *tables: Tensor) -> tuple[Tensor, ...]:
+        x, ego = tables[:2], tables[2:]
+        total: tuple[Tensor, ...] = ()
+        saved: list[Tensor] = []
+        for _ in range(layers):
+            y = graph.to_user.times(x[1]), graph.to_item.times(x[0])
+            scales = [_cosines(*pair) for pair in zip(y, ego, strict=True)]
+            x = y[0] * scales[0][1], y[1] * scales[1][1]
+            total = tuple(a.add_(b) for a, b in zip(total, x, strict=True)) if total else (x[0].clone(), x[1].clone())
+            saved += [*y, *scales[0], *scales[1]]
+        ctx.graph = graph
+        ctx.save_for_backward(*ego, *saved)
+        return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        x, ego, scale, cosine = ctx.saved_tensors
-        along = (grads[0] * x).sum(1, keepdim=True).mul_(scale)  # s
-        of_ego = x * along
-        of_x = grads[0] * cosine
-        of_x.addcmul_(ego, along).addcmul_(of_ego, cosine * scale, value=-1)
-        return of_x, of_ego
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        graph, (user, item, *saved) = ctx.graph, ctx.saved_tensors
+        ego, of_ego = (user, item), (torch.zeros_like(user), torch.zeros_like(item))
+        onward = grads
+        for start in range(len(saved) - 6, -1, -6):
+            y, scales = saved[start : start + 2], (saved[start + 2 : start + 4], saved[start + 4 : start + 6])
+            of_y = []
+            for side, (scale, cosine) in enumerate(scales):
+                along = (onward[side] * y[side]).sum(1, keepdim=True).mul_(scale)
+                of_ego[side].addcmul_(y[side], along)
+                part = onward[side] * cosine
+                of_y.append(part.addcmul_(ego[side], along).addcmul_(y[side], along * cosine * scale, value=-1))
+            onward = graph.to_user.times(of_y[1]), graph.to_item.times(of_y[0])
+            if start > 0:
+                onward = onward[0].add_(grads[0]), onward[1].add_(grads[1])
+        return None, None, *onward, *of_ego
+
+
+def _cosines(y: Tensor, ego: Tensor) -> tuple[Tensor, Tensor]:
+    """Of rows (n, d), those of ``ego`` at unit length: 1/‖y‖, or 1 where it is 0, and the cosines, (n, 1) each."""
+    norm = torch.linalg.vector_norm(y, dim=1, keepdim=True)
+    scale = norm.masked_fill_(norm == 0, 1.0).reciprocal_()
+    return scale, (y * ego).sum(1, keepdim=True).mul_(scale)

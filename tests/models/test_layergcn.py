@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from prismrec import graphs
 from prismrec.assembly import Assembly
 from prismrec.models import Context, LayerGCN, LightGCN
-from prismrec.models.layergcn import refine
 from prismrec.sampling import generator
 
 
@@ -53,20 +52,20 @@ def test_representations_are_those_of_the_equations_on_dense_matrices(layers: in
     assert torch.allclose(torch.cat([reps.user, reps.item.values]).double(), expected, atol=1e-6)
 
 
-def test_refinement_and_its_gradient_are_those_of_the_cosine() -> None:
-    rng = torch.Generator().manual_seed(0)
-    x, e, g = (torch.randn(12, 5, generator=rng, dtype=torch.float64) for _ in range(3))
-    e = F.normalize(e, dim=1)
-    x[3] = 0  # a node that has no edge today
-    ours, theirs = ([t.clone().requires_grad_() for t in (x, e)] for _ in range(2))
-    refined = refine(*ours)
-    # the cosine with a vector of unit length, as a function of any vector
-    plain = (F.normalize(theirs[0], dim=1) * theirs[1]).sum(1, keepdim=True) * theirs[0]
-    assert torch.allclose(refined, plain) and not refined[3].any()
-    refined.backward(g)
-    plain.backward(g)
-    assert all(torch.allclose(a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))
-    assert torch.autograd.gradcheck(refine, (x[:3].clone().requires_grad_(), e[:3].clone().requires_grad_()))
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_the_gradient_is_that_of_the_equations_also_for_nodes_without_an_edge(layers: int) -> None:
+    assembly = made(LayerGCN, context(), layers=layers, prune=0.7)
+    assembly.start_epoch(0, generator(0))
+    a, e = dense(assembly.model.pruned), start(assembly).requires_grad_()
+    assert (a.sum(1) == 0).any()
+    g = torch.randn(e.shape, generator=torch.Generator().manual_seed(0)).double()
+    expected = torch.stack([x for _, x in layers_of(a, e, layers)]).sum(0)
+    found = nodes(assembly.train())
+    assert torch.allclose(found.double(), expected, atol=1e-6)
+    (expected * g).sum().backward()
+    (found * g).sum().backward()
+    ours = torch.cat([assembly.model.user.grad, assembly.model.item.grad])
+    assert torch.allclose(ours.double(), e.grad, atol=1e-5)
 
 
 def test_fact_1_without_pruning_the_graph_of_training_is_that_of_inference_and_nothing_is_drawn() -> None:
@@ -82,7 +81,7 @@ def test_fact_1_without_pruning_the_graph_of_training_is_that_of_inference_and_n
 def test_fact_2_with_cosines_of_one_it_is_the_sum_of_lightgcns_layers_without_the_first(
     layers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prismrec.models.layergcn.refine", lambda x, ego: x)
+    monkeypatch.setattr("prismrec.models.layergcn._cosines", lambda y, ego: (torch.ones(len(y), 1),) * 2)
     ctx = context()
     layergcn, lightgcn = made(LayerGCN, ctx, layers=layers), made(LightGCN, ctx, layers=layers)
     lightgcn.load_state_dict(layergcn.state_dict(), strict=False)
@@ -92,10 +91,9 @@ def test_fact_2_with_cosines_of_one_it_is_the_sum_of_lightgcns_layers_without_th
 
 
 def test_fact_3_no_row_grows_by_its_cosine() -> None:
-    assembly = made(LayerGCN, context())
-    a, e = dense(assembly.model.full), start(assembly)
-    for y, _ in layers_of(a, e, 4):
-        assert (refine(y, F.normalize(e, dim=1)).norm(dim=1) <= y.norm(dim=1) + 1e-12).all()
+    assembly = made(LayerGCN, context(), layers=1)
+    y = dense(assembly.model.full) @ start(assembly)
+    assert (nodes(assembly.eval()).norm(dim=1) <= y.norm(dim=1) + 1e-7).all()
 
 
 @pytest.mark.parametrize("prune", [0.1, 0.5, 0.9])
