@@ -20,10 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prismrec import graphs
-from prismrec.losses import Penalty, ranking
+from prismrec.losses import Penalty, penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import xavier_table
-from prismrec.types import Batch, Feats, Reps, Rows, Terms
+from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 _TINY = 1e-7  # what a node without an edge starts from
 
@@ -80,6 +80,10 @@ class ApeGNN(Model):
         return Reps(user, Rows(item))
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
-        own = self.kernel()[0].unsqueeze(1).split([self.n_users, self.n_items])
-        on = Reps(own[0] * self.user, Rows(own[1] * self.item))
-        return ranking(reps, batch, self.cfg.reg, self.cfg.reg_kind, on=on)
+        terms = ranking(reps, batch, 0, self.cfg.reg_kind)
+        if self.cfg.reg > 0:
+            of_user, of_item = self.kernel()[0].unsqueeze(1).split([self.n_users, self.n_items])
+            users = take(of_user, batch.user) * take(self.user, batch.user)
+            items = (take(of_item, ids) * take(self.item, ids) for ids in (batch.pos, batch.neg))
+            terms["reg"] = self.cfg.reg * penalty(self.cfg.reg_kind, users, *items)
+        return terms
