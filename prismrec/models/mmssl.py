@@ -49,6 +49,7 @@ class MMSSL(Model):
         "arXiv:2302.10632",
     )
     needs = 1
+    compared = "its authors' code"
     whole_table = True
 
     class Config(Strict):
@@ -70,9 +71,9 @@ class MMSSL(Model):
         adversary: float = Field(
             1e-4, ge=0, description="weight of the critic's verdict for the features; 0: no critic"
         )
-        users: int = Field(512, ge=1, description="users of a batch whose scores the critic reads, at most")
+        users: int = Field(256, ge=1, description="users of a batch whose scores the critic reads, at most")
         items: int = Field(1024, ge=1, description="items of a step on which it reads them, at most")
-        hidden: int = Field(256, ge=2, description="width of its first layer; the second has half")
+        hidden: int = Field(128, ge=2, description="width of its first layer; the second has half")
         penalty: float = Field(0.3, ge=0, description="weight of its gradient penalty")
         behaviour: float = Field(100.0, ge=0, description="weight of final scores in what passes for behaviour")
         sharpness: float = Field(0.005, gt=0, description="temperature of what was taken in it")
