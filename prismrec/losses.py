@@ -155,15 +155,11 @@ def info_nce(query: Tensor, key: Tensor, temperature: float, weight: Tensor | No
     direction: the sum is over keys. log B where all cosines are equal, at most 2/τ more. Van den Oord et al. 2018,
     arXiv:1807.03748, eq. 4, with the cosine over τ as the logarithm of its f. ``weight`` (B,) multiplies each row.
     """
-    return matched(unit(query) / temperature, unit(key), weight)  # a division of B × d, not of B × B
-
-
-def matched(query: Tensor, key: Tensor, weight: Tensor | None = None) -> Tensor:
-    """The same from inner products as they are: mean of −log(e^{⟨q_k, p_k⟩} / Σ_j e^{⟨q_k, p_j⟩})."""
-    own = torch.arange(len(query), device=query.device)
+    logits = unit(query) / temperature @ unit(key).T  # a division of B × d, not of B × B
+    own = torch.arange(len(logits), device=logits.device)
     if weight is None:
-        return F.cross_entropy(query @ key.T, own)
-    return (F.cross_entropy(query @ key.T, own, reduction="none") * weight).mean()
+        return F.cross_entropy(logits, own)
+    return (F.cross_entropy(logits, own, reduction="none") * weight).mean()
 
 
 def info_nce_both(query: Tensor, key: Tensor, temperature: float, own: bool = False, memory: int = 8 << 20) -> Tensor:

@@ -151,8 +151,8 @@ class _Chain(nn.Module):
     def forward(self, views: Mapping[str, Tensor], temperature: float) -> Tensor:
         """Views of the batch's items by name, "id" among them, (B, d) each → the sum of the contrasts."""
         x = views["id"]
-        total = x.new_zeros(())
+        total, own = x.new_zeros(()), torch.arange(len(x), device=x.device)
         for m, step in self.step.items():
             x = step(x)
-            total = total + losses.matched(x / temperature, self.partner[m](views[m]))
+            total = total + losses.softmax_among(x / temperature, self.partner[m](views[m]), own)
         return total
