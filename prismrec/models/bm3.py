@@ -39,6 +39,7 @@ class BM3(Model):
         "arXiv:2207.05969",
     )
     needs = 1
+    n_neg = 0
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of all rows of h, over the number of items; ``modal`` the terms of the modalities."""

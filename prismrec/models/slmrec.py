@@ -41,6 +41,7 @@ class SLMRec(Model):
         2022,
     )
     needs = 1
+    n_neg = 0
     whole_table = True
 
     class Config(Strict):

@@ -50,7 +50,7 @@ class Plugin(nn.Module, ABC):
     @property
     def n_neg(self) -> int:
         """Negatives per row that ``loss`` reads."""
-        return 1
+        return 0
 
     @property
     def n_candidates(self) -> int:

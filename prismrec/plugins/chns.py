@@ -76,7 +76,7 @@ class CHNS(Plugin):
 
     @property
     def n_neg(self) -> int:
-        return self.cfg.candidates if self._chooses and self.cfg.refresh == 0 else 1
+        return self.cfg.candidates if self._chooses and self.cfg.refresh == 0 else int(self.cfg.weight > 0)
 
     @property
     def n_candidates(self) -> int:

@@ -97,6 +97,10 @@ class MRdIB(Plugin):
     def _off(self) -> bool:
         return self.cfg.compress == self.cfg.redundant == self.cfg.unique == 0
 
+    @property
+    def n_neg(self) -> int:
+        return int(self.cfg.unique > 0)
+
     def start_epoch(self, epoch: int, feats: Feats, rng: torch.Generator) -> None:
         self.due = self.cfg.balance == "auto" and epoch > 0  # not before the critics have learnt something
 

@@ -40,6 +40,10 @@ class Synergy(Plugin):
 
     cfg: Config
 
+    @property
+    def n_neg(self) -> int:
+        return int(self.cfg.weight > 0)
+
     def setup(self, offer: Offer) -> None:
         # of one modality nothing can be synergy: the fused scores of some models are then that modality's own
         if self.cfg.weight > 0 and len(offer.sides) < 2:
