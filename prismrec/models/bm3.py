@@ -40,6 +40,7 @@ class BM3(Model):
     )
     needs = 1
     n_neg = 0
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of all rows of h, over the number of items; ``modal`` the terms of the modalities."""

@@ -44,6 +44,7 @@ class GRCN(Model):
     )
     needs = 1
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's ID embeddings and prototypes."""

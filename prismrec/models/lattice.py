@@ -45,6 +45,7 @@ class LATTICE(Model):
     )
     needs = 1
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``reg`` weighs half the mean squared length of the rows that are scored."""

@@ -36,6 +36,7 @@ class MGDN(Model):
         2024,
         "arXiv:2204.02338",
     )
+    compared = "its authors' code"
 
     class Config(Strict):
         """``alpha`` is the share of the start in every step, ``beta`` that of the neighbours."""

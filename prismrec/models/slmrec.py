@@ -43,6 +43,7 @@ class SLMRec(Model):
     needs = 1
     n_neg = 0
     whole_table = True
+    compared = "MMRec"
 
     class Config(Strict):
         """``task`` is the second task, ``weight`` its weight; ``fac``: fine and coarse alignment of views."""
