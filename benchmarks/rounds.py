@@ -173,7 +173,12 @@ def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Pa
     cpu = torch.device("cpu")
     dataset = read(folder / data).development()
     settings = {"train.metric": arm.metric, **arm.tried[number]}
-    cfg, _ = configure(dataset, arm.model, arm.plugins, settings=settings, protocol="mmrec", threads=1, seed=seed)
+    plain = weights.with_suffix(".yaml")  # a file of its own, so that the plan alone decides, and no packaged settings
+    plain.parent.mkdir(parents=True, exist_ok=True)
+    plain.write_text(f"model: {{name: {arm.model}}}\n", encoding="utf-8")
+    cfg, _ = configure(
+        dataset, arm.model, arm.plugins, plain, settings=settings, protocol="mmrec", threads=1, seed=seed
+    )
     seconds: list[float] = []
     with cpu_threads(1), memory_kept():
         validate = Evaluator.of(dataset, "valid", protocol("mmrec"), arm.metrics, cpu)
