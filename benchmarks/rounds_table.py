@@ -85,7 +85,7 @@ def search(plan: Round, data: str) -> list[str]:
                 settings(r),
                 f"{r['valid'][arm.metric]:.4f}",
                 r.get("best_epoch", ""),
-                r["epochs"],
+                r.get("epochs", ""),
                 round(r.get("seconds", 0)),
             ]
             lines.append("| " + " | ".join(map(str, row)) + " |")

@@ -111,5 +111,7 @@ def test_a_round_trains_what_is_due_keeps_its_records_and_sees_the_test_part_wit
         assert record["peak_mb"] > 0 and ("seconds_epoch" in record) == (model == "bpr")
         hits = unpack(record["hits@20"]) / unpack(record["relevant"])
         assert hits.mean() == pytest.approx(record["test"]["recall@20"], abs=1e-9)
+    page = [*rounds_table.results(plan, "shop"), *rounds_table.search(plan, "shop")]
+    assert sum(f"| {model} |" in line for line in page) == 2
     trial = plan.trials(arm, "shop")[0]
     assert "test" not in trial and trial["valid"] == runs[3]["valid"]
