@@ -164,6 +164,7 @@ def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Pa
     """Train an arm with its settings ``number`` on one thread, keep ``weights``, say what came of it on validation."""
     import torch
 
+    from benchmarks.speed import Stopwatch
     from prismrec.data.sources import read
     from prismrec.evaluate import Evaluator, protocol
     from prismrec.experiment import assemble, configure
@@ -179,15 +180,18 @@ def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Pa
     cfg, _ = configure(
         dataset, arm.model, arm.plugins, plain, settings=settings, protocol="mmrec", threads=1, seed=seed
     )
-    seconds: list[float] = []
+    watch = Stopwatch()
     with cpu_threads(1), memory_kept():
         validate = Evaluator.of(dataset, "valid", protocol("mmrec"), arm.metrics, cpu)
         assembly, sampler = assemble(cfg, dataset, cpu)
         trained: Record = {}
         if assembly.trainable:
-            progress = fit(assembly, sampler, validate, cfg.train, None, _Watch(seconds))
+            progress = fit(assembly, sampler, validate, cfg.train, None, watch)
             trained = {"epochs": progress.epoch, "best_epoch": progress.best_epoch}
-            trained |= {"seconds": round(progress.seconds, 1), "seconds_epoch": round(statistics.median(seconds), 2)}
+            trained |= {
+                "seconds": round(progress.seconds, 1),
+                "seconds_epoch": round(statistics.median(watch.epochs), 2),
+            }
         valid = validate(assembly.represent())
     save_tensors(weights, {k: v.contiguous() for k, v in assembly.state_dict().items()})
     return {
@@ -201,16 +205,6 @@ def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Pa
         **trained,
         "peak_mb": round(peak_memory_mb(cpu) or 0),
     }
-
-
-@dataclass
-class _Watch:
-    seconds: list[float]
-
-    def step(self, epoch: int, done: int, of: int) -> None: ...
-
-    def epoch(self, record: Record, progress: Any) -> None:
-        self.seconds.append(record["seconds"])
 
 
 def tested(arm: Arm, record: Record, folder: Path, weights: Path) -> Record:

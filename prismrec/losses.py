@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -51,14 +51,14 @@ def penalty(kind: Penalty, *rows: Tensor) -> Tensor:
     """
     batch = rows[0].shape[0]
     if kind == "fro_norm":
-        return _total([_norm(x) for x in rows]) / batch
-    return _total([x.square().sum() for x in rows]) / (2 * batch)
+        return total([_norm(x) for x in rows]) / batch
+    return total([x.square().sum() for x in rows]) / (2 * batch)
 
 
-def _total(terms: Sequence[Tensor]) -> Tensor:
-    # of scalars a sum is cheaper than a stack, whose gradient is taken apart again
-    total: Tensor = functools.reduce(operator.add, terms)
-    return total
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """Σ of one or more tensors of one shape. Of scalars it is cheaper than a stack, whose gradient is taken apart again."""
+    out: Tensor = functools.reduce(operator.add, terms)
+    return out
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -265,9 +265,7 @@ class Preferences(nn.ParameterDict):
 
     def size(self, user: Tensor) -> Tensor:
         """Σ_m mean of P_m[u]² over users (B,) and entries."""
-        sizes = (take(table, user).square().mean() for table in self.values())
-        total: Tensor = functools.reduce(torch.add, sizes)
-        return total
+        return losses.total(take(table, user).square().mean() for table in self.values())
 
 
 class Attention(nn.Module):

@@ -96,11 +96,10 @@ class Edges(nn.Module):
         ``uniform``: every edge is as likely as any other. Exponential keys (Efraimidis & Spirakis, 2006) give the distribution
         of sequential draws at the cost of one pass.
         """
-        d_user, d_item = self.degrees()
-        chance = d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
-        if uniform:
-            chance = torch.ones_like(chance)
-        key = torch.empty_like(chance).exponential_(generator=rng) / chance
+        key = torch.empty(len(self), device=self.user.device).exponential_(generator=rng)
+        if not uniform:
+            d_user, d_item = self.degrees()
+            key /= d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
         kept = math.floor(len(self) * share + 1e-6)  # 1 - 0.8 is a little less than 0.2
         chosen = key.topk(kept, largest=False, sorted=False).indices
         return torch.zeros(len(self), dtype=torch.bool, device=key.device).index_fill_(0, chosen, True)

@@ -15,12 +15,8 @@ nowhere else. 4. Any number of modalities.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
-
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from prismrec import graphs, losses
 from prismrec.graphs.users import Pad
@@ -77,10 +73,10 @@ class DualGNN(Model):
         modal = self.taste.travel(self.graph, self.cfg.layers, feats)
         users = [user for user, _ in modal.values()]
         if self.cfg.faithful:
-            users[0] = _sum(users)  # written over by the sum that makes the items' rows
+            users[0] = losses.total(users)  # written over by the sum that makes the items' rows
         weights = self.weight.T.unsqueeze(2)  # (M, U, 1)
-        z = _sum(w * user for w, user in zip(weights, users, strict=True))
-        item = _sum(rows.values for _, rows in modal.values())
+        z = losses.total(w * user for w, user in zip(weights, users, strict=True))
+        item = losses.total(rows.values for _, rows in modal.values())
         return Reps(z + self.friends(z), Rows(item), modal=modal)
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
@@ -89,9 +85,5 @@ class DualGNN(Model):
             terms = losses.in_bits(terms)
         if self.cfg.reg > 0:
             weights = [w.square().mean() for w in (self.weight, self.item_weight) if w is not None]
-            terms["reg"] = self.cfg.reg * _sum([self.taste.size(batch.user), *weights])
+            terms["reg"] = self.cfg.reg * losses.total([self.taste.size(batch.user), *weights])
         return terms
-
-
-def _sum(terms: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)

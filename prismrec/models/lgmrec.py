@@ -15,9 +15,7 @@ a single one has no contrast. 3. The last batch's penalty and contrast are those
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -99,7 +97,7 @@ class LGMRec(Model):
         users, items = (side.chunk(len(feats), dim=1) for side in local)
         global_ = [self._hyper(user, item, ids[1]) for user, item in members]
         user, item = (
-            c + _sum(losses.unit(part) for part in parts) + self.cfg.alpha * losses.unit(_sum(whole))
+            c + losses.total(losses.unit(part) for part in parts) + self.cfg.alpha * losses.unit(losses.total(whole))
             for c, parts, whole in (
                 (ids[0], users, (of.user for of in global_)),
                 (ids[1], items, (of.item for of in global_)),
@@ -143,7 +141,7 @@ class LGMRec(Model):
             sides = ("user", batch.user), ("item", batch.pos)
             pairs = itertools.combinations(feats, 2)
             apart = [self._contrast(reps, side, ids, a, b) for a, b in pairs for side, ids in sides]
-            terms["lgmrec.contrast"] = self.cfg.contrast * len(batch.user) * _sum(apart)
+            terms["lgmrec.contrast"] = self.cfg.contrast * len(batch.user) * losses.total(apart)
         return terms
 
     def _contrast(self, reps: Reps, side: str, ids: Tensor, a: str, b: str) -> Tensor:
@@ -165,7 +163,3 @@ def _linear(width: int, to: int) -> nn.Linear:
     linear = nn.Linear(width, to, bias=False)
     nn.init.xavier_uniform_(linear.weight)
     return linear
-
-
-def _sum(terms: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)

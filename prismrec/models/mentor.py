@@ -17,7 +17,6 @@ M copies of what there are two of. A user graph that the code draws and never re
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
 
@@ -134,12 +133,12 @@ class MENTOR(Model):
         if cfg.reg > 0:
             terms["reg"] = cfg.reg * (self.taste.size(batch.user) + self.weight.square().mean())
         if cfg.align > 0:
-            terms["mentor.align"] = cfg.align * _sum(gaps(self._levels(reps)))
+            terms["mentor.align"] = cfg.align * losses.total(gaps(self._levels(reps)))
         if self.predict is not None:
             rows = reps.users(batch.user), reps.items(batch)[0]
-            terms["mentor.mask"] = cfg.mask * _sum([self._masked(x) for x in rows])
+            terms["mentor.mask"] = cfg.mask * losses.total([self._masked(x) for x in rows])
         if cfg.perturb > 0:
-            terms["mentor.perturb"] = cfg.perturb * _sum(
+            terms["mentor.perturb"] = cfg.perturb * losses.total(
                 [self._contrast(reps, *of) for of in (("user", batch.user), ("item", batch.pos))]
             )
         return terms
@@ -203,7 +202,3 @@ def gaps(levels: Sequence[Moments]) -> list[Tensor]:
     """For each pair of levels, how far their means lie apart and how far their variances."""
     pairs = itertools.combinations(levels, 2)
     return [(x - y).abs() for a, b in pairs for x, y in zip(a, b, strict=True)]
-
-
-def _sum(terms: Sequence[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)

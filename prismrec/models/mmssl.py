@@ -20,8 +20,7 @@ attention whose weights cancel, and a critic of linear layers, batch normalisati
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from pydantic import Field
@@ -127,7 +126,7 @@ class MMSSL(Model):
         ]
         ids = self._propagate(*start)
         user, item = (
-            h + cfg.features * _sum(losses.unit(part) for part in parts)
+            h + cfg.features * losses.total(losses.unit(part) for part in parts)
             for h, parts in zip(ids, (users, items), strict=True)
         )
         modal = {m: (u, Rows(i)) for m, u, i in zip(feats, users, items, strict=True)}
@@ -143,7 +142,7 @@ class MMSSL(Model):
             users.append(user.softmax(1) if last else user)
             item = self.to_item(users[-1])
             items.append(item.softmax(1) if last else item)
-        return _sum(users) / len(users), _sum(items) / len(items)
+        return losses.total(users) / len(users), losses.total(items) / len(items)
 
     @torch.no_grad()
     def _renew(self, modalities: list[str], x: Tensor) -> None:
@@ -170,12 +169,12 @@ class MMSSL(Model):
         terms = losses.ranking(reps, batch, cfg.reg, "l2_sq")
         if cfg.feature_reg > 0:
             sizes = (side.square().sum() for user, item in reps.modal.values() for side in (user, item.values))
-            terms["mmssl.features"] = cfg.feature_reg * _sum(sizes) / (2 * self.n_items)
+            terms["mmssl.features"] = cfg.feature_reg * losses.total(sizes) / (2 * self.n_items)
         if cfg.contrast > 0:
             ids = torch.unique(batch.user)
             key = take(reps.user, ids)
             apart = (losses.info_nce_both(take(reps.views[f"user.{m}"], ids), key, cfg.temperature) for m in feats)
-            terms["mmssl.contrast"] = cfg.contrast * _sum(apart)
+            terms["mmssl.contrast"] = cfg.contrast * losses.total(apart)
         if self.critic is not None:
             terms |= self._game(self.critic, reps, batch)
         return terms
@@ -282,11 +281,11 @@ class Heads(nn.Module):
         """M views (n, d) → (n, d)."""
         blocks = self.join.chunk(self.heads)
         if not self.weighs:
-            return _sum(views) / len(views) @ _sum(blocks)
+            return losses.total(views) / len(views) @ losses.total(blocks)
         weights = self.weights(views)
         # what a head gives is linear in the views: they are mixed first and multiplied once
-        mixed = (_sum(w * view for w, view in zip(head, views, strict=True)) for head in weights)
-        return _sum(x @ block for x, block in zip(mixed, blocks, strict=True))
+        mixed = (losses.total(w * view for w, view in zip(head, views, strict=True)) for head in weights)
+        return losses.total(x @ block for x, block in zip(mixed, blocks, strict=True))
 
     def weights(self, views: list[Tensor]) -> list[list[Tensor]]:
         """Of each head and view: the mean weight (n, 1) that the views give it; those of a head add up to 1."""
@@ -295,7 +294,3 @@ class Heads(nn.Module):
         logits = torch.stack([torch.stack([(q * k).sum(2) for k in key]) for q in query]) * scale  # (M, M, n, heads)
         mean = logits.softmax(1).mean(0)  # (M, n, heads)
         return [[w.unsqueeze(1) for w in head] for head in mean.unbind(2)]
-
-
-def _sum(terms: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)

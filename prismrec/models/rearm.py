@@ -20,9 +20,8 @@ the penalty are added up over pairs.
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -157,7 +156,7 @@ class REARM(Model):
         out = []
         for m, x in first.items():
             heard = [self.across[f"{m}-{other}"](first[other], x) for other in first if other != m]
-            out.append(self.act(self.norm(x + _sum(heard) / len(heard))))
+            out.append(self.act(self.norm(x + losses.total(heard) / len(heard))))
         return out
 
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
@@ -166,10 +165,12 @@ class REARM(Model):
         if cfg.contrast > 0 and len(feats) > 1:
             items = torch.unique(torch.cat([batch.pos, batch.neg.flatten()]))
             pairs = _pairs(reps, list(feats), torch.unique(batch.user), items)
-            terms["rearm.contrast"] = cfg.contrast * _sum(losses.info_nce(a, b, cfg.temperature) for a, b in pairs)
+            terms["rearm.contrast"] = cfg.contrast * losses.total(
+                losses.info_nce(a, b, cfg.temperature) for a, b in pairs
+            )
         if cfg.apart > 0 and len(feats) > 1:
             pairs = _pairs(reps, list(feats), batch.user, batch.pos)
-            terms["rearm.apart"] = cfg.apart * _sum(overlap(a, b) for a, b in pairs)
+            terms["rearm.apart"] = cfg.apart * losses.total(overlap(a, b) for a, b in pairs)
         return terms
 
 
@@ -334,7 +335,3 @@ def _common(user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, fait
         k = min(k, n_users)
         ids[lonely, :k], counts[lonely, :k] = active[:k], most[:k] / most[:k].sum()
     return graphs.user_graph(ids, counts)
-
-
-def _sum(terms: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)

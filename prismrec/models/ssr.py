@@ -17,7 +17,6 @@ pairs.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -121,9 +120,11 @@ class SSR(Model):
             less = self._left(self.of_users, user, users), self._left(self.of_items, item, items)
             whole = reps.users(batch.user).detach(), reps.items(batch).detach()
             pairs = [(less[0], whole[0]), (less[1][:1], whole[1][:1]), (less[1][1:], whole[1][1:])]
-            terms["ssr.mask"] = cfg.mask * _sum(F.mse_loss(a, b) for a, b in pairs) / len(pairs)
+            terms["ssr.mask"] = cfg.mask * losses.total(F.mse_loss(a, b) for a, b in pairs) / len(pairs)
         if contrast:
-            terms["ssr.contrast"] = cfg.contrast * _sum(self._contrast(rows) for rows in (users, [p[0] for p in items]))
+            terms["ssr.contrast"] = cfg.contrast * losses.total(
+                self._contrast(rows) for rows in (users, [p[0] for p in items])
+            )
         return terms
 
     def _left(self, operator: Operator, context: Tensor, powers: Sequence[Tensor]) -> Tensor:
@@ -144,7 +145,7 @@ class SSR(Model):
             for pair in pairs
             for a, b in (pair, pair[::-1])
         )
-        return _sum(apart) / (2 * len(pairs))
+        return losses.total(apart) / (2 * len(pairs))
 
 
 class Operator(nn.Module):
@@ -251,7 +252,3 @@ def _numbered(node: str, views: Iterable[Tensor]) -> dict[str, Tensor]:
 
 def _rows(reps: Reps, node: str, ids: Tensor) -> list[Tensor]:
     return [take(view, ids) for name, view in reps.views.items() if name.startswith(f"{node}.")]
-
-
-def _sum(terms: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, terms)
