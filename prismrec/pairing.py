@@ -15,20 +15,15 @@ from prismrec.plugins.base import Offer, Plugin
 
 def plugins_on(model: type[Model]) -> list[str]:
     """Names of the plug-ins that a model with its defaults qualifies for, on data with an image and a text of each item."""
-    offer = _offer(model)
-    return [plugin.name for plugin in PLUGINS if _accepts(plugin, offer)]
-
-
-def _offer(model: type[Model]) -> Offer:
     ctx = _catalogue()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        return offered(model(model.Config(), ctx).eval(), ctx)
+    with torch.random.fork_rng(devices=[]):
+        offer = offered(model(model.Config(), ctx).eval(), ctx)
+        return [plugin.name for plugin in PLUGINS if _accepts(plugin, offer)]
 
 
 def _accepts(plugin: type[Plugin], offer: Offer) -> bool:
     try:
-        with torch.random.fork_rng(devices=[]):
-            plugin(plugin.Config()).setup(offer)
+        plugin(plugin.Config()).setup(offer)
     except PrismError:
         return False
     return True

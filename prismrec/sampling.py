@@ -90,7 +90,7 @@ class Sampler:
             rng = generator(self.seed, epoch, 1 + c, device=device)
             lent = self._shifted(columns[0], rng) if c >= max(self.n_fresh, 1) else None
             columns.append(self._negatives(user, rng, lent))
-        neg = torch.stack(columns or [pos])[: self.n_neg].T
+        neg = torch.stack(columns).T if columns else pos.new_empty(len(pos), 0)  # no loss reads any
         split = (user.split(self.batch_size), pos.split(self.batch_size), neg.split(self.batch_size))
         for i, (u, p, n) in enumerate(zip(*split, strict=True)):
             # turned a batch at a time, near the processor, so that nobody turns it again

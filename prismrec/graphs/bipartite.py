@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,16 +69,17 @@ class Edges(nn.Module):
 
     def means(self) -> tuple[Frozen, Frozen]:
         """D⁻¹A in its two halves: the mean over a user's items, (U, I), and over an item's users, (I, U); 0 without any."""
-        d_user, d_item = self.degrees()
-        over_items, over_items_t = self._halves(1 / d_user[self.user])
-        over_users_t, over_users = self._halves(1 / d_item[self.item])
-        return Frozen(over_items, over_items_t), Frozen(over_users, over_users_t)
+        return self._scaled(torch.reciprocal)
 
     def roots(self) -> tuple[Frozen, Frozen]:
         """D^-½ A in its two halves, (U, I) and (I, U): a sum over neighbours divided by the root of their number."""
+        return self._scaled(torch.rsqrt)
+
+    def _scaled(self, scale: Callable[[Tensor], Tensor]) -> tuple[Frozen, Frozen]:
+        """The sums over a user's items and over an item's users, each times ``scale`` of their number."""
         d_user, d_item = self.degrees()
-        over_items, over_items_t = self._halves(d_user[self.user].rsqrt())
-        over_users_t, over_users = self._halves(d_item[self.item].rsqrt())
+        over_items, over_items_t = self._halves(scale(d_user[self.user]))
+        over_users_t, over_users = self._halves(scale(d_item[self.item]))
         return Frozen(over_items, over_items_t), Frozen(over_users, over_users_t)
 
     def _halves(self, values: Tensor, keep: Tensor | None = None) -> tuple[Csr, Csr]:
