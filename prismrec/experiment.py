@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from prismrec import cache
 from prismrec.assembly import Assembly, build
@@ -31,17 +29,16 @@ from prismrec.config import (
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.evaluate import LIST_METRICS, Evaluator, protocol
-from prismrec.index import FUSED, Index
-from prismrec.io import atomic, leftover, locked, read_json, remove_parts, write_json, write_text
-from prismrec.machine import cpu_threads, environment, memory_kept, peak_memory_mb, pick_device
+from prismrec.index import Index
+from prismrec.io import atomic, write_json
+from prismrec.machine import cpu_threads, memory_kept, peak_memory_mb, pick_device
 from prismrec.models import Context
 from prismrec.nn import Raw
 from prismrec.recipes import expand
+from prismrec.run_folder import Log, check_free, held, is_trial, saved_trial, write_trial
 from prismrec.sampling import Sampler
 from prismrec.train import Watcher, fit
-from prismrec.types import Reps, Rows
-
-_CONFIG = "config.yaml"
+from prismrec.types import Reps
 
 
 @dataclass(frozen=True)
@@ -145,9 +142,38 @@ def run(
     ``folder`` is created, or gone on with if it holds an unfinished run of the same settings. ``data`` is where the data set
     was read from, kept for resuming.
     """
-    dataset.require("train", "valid", "test")
+    dataset.require("test")
     if folder is not None:
-        _check_folder(folder, cfg, dataset)
+        check_free(folder, cfg, dataset)
+    with _trained(cfg, dataset, folder, watcher, data) as (assembly, progress, built):
+        return _finish(cfg, dataset, assembly, progress, folder, built)
+
+
+def explore(
+    cfg: RunConfig, dataset: Dataset, folder: Path, watcher: Watcher | None = None, data: str | None = None
+) -> dict[str, Any]:
+    """Train and choose the epoch as ``run`` does, and stop there: the test part stays closed.
+
+    What it came to is written to ``trial.json`` and returned. ``folder`` is then that of an unfinished run, which ``run``
+    with the same settings finishes: it trains no more, and opens the test part. A trial that stands is returned as it is.
+    """
+    if is_trial(folder, cfg, dataset):
+        return saved_trial(folder)
+    check_free(folder, cfg, dataset)
+    with _trained(cfg, dataset, folder, watcher, data) as (assembly, progress, built):
+        evaluator = _evaluator(cfg, dataset.development(), "valid")
+        valid = evaluator.evaluate(assembly.represent()).mean
+        trial = {**_facts(cfg, dataset, assembly, progress, built), "valid": valid}
+        write_trial(folder, trial)
+        return trial
+
+
+@contextmanager
+def _trained(
+    cfg: RunConfig, dataset: Dataset, folder: Path | None, watcher: Watcher | None, data: str | None
+) -> Iterator[tuple[Assembly, Progress, float]]:
+    """The model as of its best epoch, how training went, and the seconds that building it took; ``folder`` is held."""
+    dataset.require("train", "valid")
     device = pick_device(cfg.run.device)
     with cpu_threads(cfg.run.threads), memory_kept():
         development = dataset.development()
@@ -158,47 +184,34 @@ def run(
         )  # before anything is written: data may not suit the model
         built = time.perf_counter() - start
         if folder is None:
-            progress = fit(assembly, sampler, validate, cfg.train, None, watcher)
-            return _finish(cfg, dataset, assembly, progress, None, built)
-        with _held(folder, cfg, dataset, data):
+            yield assembly, fit(assembly, sampler, validate, cfg.train, None, watcher), built
+            return
+        with held(folder, cfg, dataset, data):
             checkpoints = Checkpoints(folder / "checkpoint")
-            progress = fit(assembly, sampler, validate, cfg.train, checkpoints, _Log(folder, checkpoints, watcher))
-            return _finish(cfg, dataset, assembly, progress, folder, built)
+            yield (
+                assembly,
+                fit(assembly, sampler, validate, cfg.train, checkpoints, Log(folder, checkpoints, watcher)),
+                built,
+            )
 
 
 def _finish(
     cfg: RunConfig, dataset: Dataset, assembly: Assembly, progress: Progress, folder: Path | None, built: float
 ) -> Result:
     """Evaluate the chosen epoch on both parts and write what is left of it."""
-    rules, device = protocol(cfg.run.protocol), pick_device(cfg.run.device)
     reps = assembly.represent()
     seconds, evaluations = {}, {}
     for part in ("valid", "test"):
-        evaluator = Evaluator.of(dataset, part, rules, reported(cfg), device)
+        evaluator = _evaluator(cfg, dataset, part)
         start = time.perf_counter()
         evaluations[part] = evaluator.evaluate(reps)
         seconds[part] = time.perf_counter() - start
-    trained = [record["seconds"] for record in progress.history] or [built]
     validated = [record["seconds_evaluation"] for record in progress.history if record["valid"]] or [seconds["valid"]]
     summary = {
-        "model": cfg.model.name,
-        "plugins": [plugin.name for plugin, _ in cfg.plugins],
-        "label": cfg.label,
-        "data": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "seed": cfg.run.seed,
-        "protocol": cfg.run.protocol,
+        **_facts(cfg, dataset, assembly, progress, built),
         "valid": evaluations["valid"].mean,
         "test": evaluations["test"].mean,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "stopped": progress.why,
-        "seconds": progress.seconds or built,
-        "seconds_per_epoch": float(np.median(trained)),
         "seconds_per_evaluation": float(np.median(validated)),
-        "peak_memory_mb": peak_memory_mb(device),
-        "parameters": sum(p.numel() for p in assembly.parameters()),
-        "config": cfg.tree(),
     }
     index = Index.of(_on_cpu(reps), dataset)
     if folder is not None:
@@ -213,111 +226,30 @@ def _finish(
     return Result(evaluations["valid"].mean, evaluations["test"].mean, progress, summary, index, folder)
 
 
-def saved_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The settings of a run folder, and what else its config.yaml says (where the data lies, its fingerprints)."""
-    _check_run(folder)
-    tree = read_yaml(folder / _CONFIG)
-    known = tree.get("data")
-    if not isinstance(known, dict):
-        raise PrismError(
-            f"{folder / _CONFIG} says nothing of its data; it was changed by hand. Restore it, or train again."
-        )
-    return resolve(settings_of(tree)), known
+def _evaluator(cfg: RunConfig, dataset: Dataset, part: str) -> Evaluator:
+    return Evaluator.of(dataset, part, protocol(cfg.run.protocol), reported(cfg), pick_device(cfg.run.device))
 
 
-class _Log:
-    """Writes metrics.jsonl, a line an epoch, and passes on what it sees."""
-
-    def __init__(self, folder: Path, checkpoints: Checkpoints, inner: Watcher | None) -> None:
-        self.path, self.inner = folder / "metrics.jsonl", inner
-        # a killed process may have logged epochs that its checkpoint does not know, the last one in part
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in checkpoints.history()))
-
-    def step(self, epoch: int, done: int, of: int) -> None:
-        if self.inner is not None:
-            self.inner.step(epoch, done, of)
-
-    def epoch(self, record: dict[str, Any], progress: Progress) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if self.inner is not None:
-            self.inner.epoch(record, progress)
-
-
-def _check_folder(folder: Path, cfg: RunConfig, dataset: Dataset) -> None:
-    """Refuse a folder that holds anything but an unfinished run of these very settings on this very data."""
-    if (folder / _CONFIG).is_file():
-        if finished(folder):
-            raise PrismError(f"{folder} holds a finished run; read it with prismrec.load, or name another folder.")
-        saved, known = saved_config(folder)
-        if saved != cfg:
-            raise PrismError(
-                f"{folder} holds a run with other settings ({saved.label}); name another folder for this one."
-            )
-        check_same_data(folder, known, dataset)
-    elif folder.exists() and (not folder.is_dir() or any(not leftover(entry) for entry in folder.iterdir())):
-        raise PrismError(f"{folder} exists and holds no run; a run needs a folder of its own: name another one.")
-
-
-@contextmanager
-def _held(folder: Path, cfg: RunConfig, dataset: Dataset, data: str | None) -> Iterator[None]:
-    """A run folder that is this process's alone; started if it is new, swept if it goes on."""
-    new = not (folder / _CONFIG).is_file()
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        if new and (folder / _CONFIG).is_file():
-            raise PrismError(f"{folder} was taken by another run a moment ago; name another folder with --out.")
-        for place in (folder, *(entry for entry in folder.iterdir() if entry.is_dir())):
-            remove_parts(place)
-        if new:
-            source = {
-                "path": None if data is None else str(Path(data).resolve()),
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "interactions": dataset.interactions_fingerprint,
-            }
-            tree = {**cfg.tree(), "data": source}
-            write_text(folder / _CONFIG, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-        if not (folder / "environment.json").is_file():
-            write_json(folder / "environment.json", environment())
-        yield
-
-
-def check_same_data(folder: Path, known: Mapping[str, Any], dataset: Dataset) -> None:
-    """Refuse a data set that is not the one of the run in ``folder``; ``known`` is what its config.yaml says of its own."""
-    if known.get("fingerprint") != dataset.fingerprint:
-        raise PrismError(
-            f"{folder} was trained on data with fingerprint {known.get('fingerprint')}; {dataset.name} now has "
-            f"{dataset.fingerprint}. Give it the data it was trained on, or train a new run on this one."
-        )
-
-
-def saved_reps(folder: Path, device: torch.device | str = "cpu") -> Reps:
-    """The final representations of a finished run."""
-    saved_result(folder)
-    user, item = Index.load(folder / "index").sides[FUSED]
-    return Reps(user.to(device), Rows(item.to(device)))
-
-
-def finished(folder: Path) -> bool:
-    """Whether a run folder holds a result."""
-    return (folder / "result.json").is_file()
-
-
-def saved_result(folder: Path) -> dict[str, Any]:
-    """The content of result.json."""
-    _check_run(folder)
-    if not finished(folder):
-        raise PrismError(f"{folder} holds no result yet. Finish it: prismrec train --resume {folder}")
-    result: dict[str, Any] = read_json(folder / "result.json")
-    return result
-
-
-def _check_run(folder: Path) -> None:
-    if not (folder / _CONFIG).is_file():
-        raise PrismError(
-            f"{folder} is no run folder: it has no {_CONFIG}. Name the folder that `prismrec train` wrote."
-        )
+def _facts(cfg: RunConfig, dataset: Dataset, assembly: Assembly, progress: Progress, built: float) -> dict[str, Any]:
+    """What was trained, on what, how long, and how large it is."""
+    trained = [record["seconds"] for record in progress.history] or [built]
+    return {
+        "model": cfg.model.name,
+        "plugins": [plugin.name for plugin, _ in cfg.plugins],
+        "label": cfg.label,
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "seed": cfg.run.seed,
+        "protocol": cfg.run.protocol,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "stopped": progress.why,
+        "seconds": progress.seconds or built,
+        "seconds_per_epoch": float(np.median(trained)),
+        "peak_memory_mb": peak_memory_mb(pick_device(cfg.run.device)),
+        "parameters": sum(p.numel() for p in assembly.parameters()),
+        "config": cfg.tree(),
+    }
 
 
 def reported(cfg: RunConfig) -> list[str]:

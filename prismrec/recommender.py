@@ -11,8 +11,9 @@ import polars as pl
 from prismrec.data.dataset import Dataset
 from prismrec.data.sources import read
 from prismrec.errors import PrismError
-from prismrec.experiment import configure, run, saved_result
+from prismrec.experiment import configure, run
 from prismrec.index import Ids, Index
+from prismrec.run_folder import saved_result
 from prismrec.train import Watcher
 
 

@@ -12,9 +12,9 @@ from prismrec.data.dataset import Dataset
 from prismrec.diagnostics import Diagnosis, Subject
 from prismrec.errors import PrismError, nearest
 from prismrec.evaluate import Evaluation, protocol
-from prismrec.experiment import check_same_data
 from prismrec.figures import PALETTE, standalone
 from prismrec.io import atomic, write_text
+from prismrec.run_folder import check_same_data
 from prismrec.runs import Run, Scores
 from prismrec.types import Reps
 

@@ -19,9 +19,10 @@ from prismrec.compare import Values, bootstrap_means, interval
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.evaluate import Evaluation
-from prismrec.experiment import check_same_data, context, saved_config, saved_reps, saved_result
+from prismrec.experiment import context
 from prismrec.io import read_json
 from prismrec.recipes import label
+from prismrec.run_folder import check_same_data, saved_config, saved_reps, saved_result
 from prismrec.types import Reps
 
 

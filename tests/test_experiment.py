@@ -14,7 +14,7 @@ import torch
 import yaml
 from program import dataset, snapshot, with_rows
 
-from prismrec import experiment
+from prismrec import experiment, run_folder
 from prismrec.config import RunConfig, resolve
 from prismrec.data.dataset import PARTS, Dataset, Interactions
 from prismrec.errors import PrismError
@@ -97,9 +97,9 @@ def test_values_per_user_are_kept_on_external_ids_and_their_means_are_the_result
 
 
 def test_saved_representations_give_the_result_again(run: Path) -> None:
-    reps = experiment.saved_reps(run)
+    reps = run_folder.saved_reps(run)
     evaluator = Evaluator.of(DATA, "test", protocol("default"), METRICS)
-    result = experiment.saved_result(run)
+    result = run_folder.saved_result(run)
     assert evaluator(reps) == {metric: result["test"][metric] for metric in METRICS}
 
 
@@ -185,6 +185,47 @@ def test_masks_of_test_items_do_not_reach_validation() -> None:
         assert masks["valid"] == ("train",) and "test" not in masks["test"]
 
 
+# trials
+
+
+@pytest.mark.parametrize("model", ["freedom", "ease"])
+def test_a_trial_never_reads_test_rows_and_the_run_goes_on_from_it(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Interactions.part
+
+    def closed(self: Interactions, *names: str) -> Interactions:
+        assert "test" not in names
+        return part(self, *names)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Interactions, "part", closed)
+        trial = experiment.explore(settings(model), DATA, tmp_path / "run")
+        assert experiment.explore(settings(model), DATA, tmp_path / "run") == trial  # it stands: nothing is trained
+    assert "test" not in trial and not run_folder.finished(tmp_path / "run")
+    epochs = (tmp_path / "run" / "metrics.jsonl").read_text() if trial["epochs"] else ""
+    finished = experiment.run(settings(model), DATA, tmp_path / "run")
+    straight = experiment.run(settings(model), DATA)
+    assert finished.test == straight.test and finished.valid == straight.valid
+    assert trial["valid"] == straight.valid and trial["epochs"] == straight.progress.epoch
+    if trial["epochs"]:
+        assert (tmp_path / "run" / "metrics.jsonl").read_text() == epochs  # no epoch was trained again
+
+
+def test_a_trial_is_the_same_with_other_test_rows(tmp_path: Path) -> None:
+    one = experiment.explore(settings("vbpr"), DATA, tmp_path / "one")
+    other = experiment.explore(settings("vbpr"), altered(DATA), tmp_path / "other")
+    assert one["valid"] == other["valid"] and one["best_epoch"] == other["best_epoch"]
+
+
+def test_a_trial_of_other_settings_or_data_is_refused(tmp_path: Path) -> None:
+    experiment.explore(settings(epochs=1), DATA, tmp_path / "run")
+    with pytest.raises(PrismError, match="holds a run with other settings"):
+        experiment.explore(settings(epochs=2), DATA, tmp_path / "run")
+    with pytest.raises(PrismError, match="was trained on data with fingerprint"):
+        experiment.explore(settings(epochs=1), altered(DATA), tmp_path / "run")
+
+
 # what is refused, and when
 
 
@@ -234,7 +275,7 @@ def test_a_run_that_fails_late_keeps_what_it_had(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="No space"):
         experiment.run(settings(), DATA, tmp_path / "run")
     monkeypatch.undo()
-    assert not experiment.finished(tmp_path / "run")
+    assert not run_folder.finished(tmp_path / "run")
     again = experiment.run(settings(), DATA, tmp_path / "run")
     assert again.test == experiment.run(settings(), DATA).test
 
@@ -278,9 +319,9 @@ def test_a_config_without_its_data_is_refused(run: Path, tmp_path: Path) -> None
     tree = yaml.safe_load((run / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({**tree, "data": None}))
     with pytest.raises(PrismError, match="says nothing of its data"):
-        experiment.saved_config(tmp_path)
+        run_folder.saved_config(tmp_path)
     with pytest.raises(PrismError, match=r"holds no result yet\. Finish it: prismrec train --resume"):
-        experiment.saved_result(tmp_path)
+        run_folder.saved_result(tmp_path)
 
 
 def test_epochs_that_are_not_validated_do_not_count_as_quick_validations() -> None:

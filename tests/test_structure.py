@@ -25,7 +25,8 @@ PACKAGE = ROOT / "prismrec"
 ORDER = (
     "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "losses", "nn", "models", "plugins", "recipes",
     "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "index", "config",
-    "experiment", "pairing", "recommender", "compare", "figures", "runs", "panels", "diagnostics", "report", "demo", "cli",
+    "run_folder", "experiment", "pairing", "recommender", "compare", "figures", "runs", "panels", "studies", "diagnostics",
+    "report", "demo", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -120,7 +120,7 @@ def train(
 
 def _resume(folder: Path, data: str | None, given: list[str], console: Console, quiet: bool) -> None:
     """Go on with an interrupted run, or say that it is finished."""
-    from prismrec import experiment
+    from prismrec import run_folder
     from prismrec.data.sources import read
     from prismrec.runs import data_of
 
@@ -128,10 +128,10 @@ def _resume(folder: Path, data: str | None, given: list[str], console: Console, 
         raise PrismError(
             f"--resume goes on with the settings in {folder / 'config.yaml'}; leave out {', '.join(given)}, or train a new run."
         )
-    cfg, known = experiment.saved_config(folder)
-    if experiment.finished(folder):
+    cfg, known = run_folder.saved_config(folder)
+    if run_folder.finished(folder):
         _say(console, f"{folder} is finished; there is nothing to resume.")
-        _conclude(experiment.saved_result(folder), folder, quiet)
+        _conclude(run_folder.saved_result(folder), folder, quiet)
         return
     where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
     _say(console, f"reading {where} …")
@@ -216,7 +216,7 @@ def evaluate(
 
     Example: **prismrec evaluate --scores theirs.npz --data data/baby --protocol mmrec**
     """
-    from prismrec import experiment
+    from prismrec import experiment, run_folder
     from prismrec.data.sources import read
     from prismrec.evaluate import LIST_METRICS, METRICS, Evaluator
     from prismrec.evaluate import protocol as protocol_named
@@ -228,13 +228,13 @@ def evaluate(
         raise PrismError("Name either a run folder or --scores FILE. Example: prismrec evaluate runs/first")
     rules = protocol_named("default" if protocol is None else protocol.value)
     if run is not None:
-        cfg, known = experiment.saved_config(run)
+        cfg, known = run_folder.saved_config(run)
         if protocol is None:
             rules = protocol_named(cfg.run.protocol)
         device = pick_device(cfg.run.device)
-        reps = experiment.saved_reps(run, device)
+        reps = run_folder.saved_reps(run, device)
         dataset = read(data_of(run, known, data, f"prismrec evaluate {run} --data DATA"))
-        experiment.check_same_data(run, known, dataset)
+        run_folder.check_same_data(run, known, dataset)
         with cpu_threads(cfg.run.threads):  # device and threads of the run: then its figures come out to the last bit
             means = Evaluator.of(dataset, part.value, rules, metric or experiment.reported(cfg), device)(reps)
     else:

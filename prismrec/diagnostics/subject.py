@@ -16,9 +16,10 @@ from prismrec.data.dataset import Dataset
 from prismrec.data.sources import read
 from prismrec.errors import PrismError
 from prismrec.evaluate import Protocol, protocol
-from prismrec.experiment import check_same_data, context, saved_config
+from prismrec.experiment import context
 from prismrec.machine import pick_device
 from prismrec.nn import Raw
+from prismrec.run_folder import check_same_data, saved_config
 from prismrec.runs import Run, data_of, restore
 from prismrec.types import Feats, Reps
 

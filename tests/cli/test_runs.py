@@ -151,7 +151,7 @@ def test_evaluation_of_chosen_metrics_in_each_format(runs: dict[str, Path]) -> N
 
 
 def test_somebody_elses_embeddings_under_the_same_rules(runs: dict[str, Path], data: Path, tmp_path: Path) -> None:
-    from prismrec.experiment import saved_reps
+    from prismrec.run_folder import saved_reps
 
     reps = saved_reps(runs["bpr"])
     np.savez(tmp_path / "theirs.npz", user=reps.user.numpy(), item=reps.item.values.numpy())

@@ -1,0 +1,1 @@
+"""Studies: many runs with one question; a folder that can be killed and gone on with."""
