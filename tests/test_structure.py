@@ -23,8 +23,8 @@ from prismrec.plugins import PLUGINS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prismrec"
 ORDER = (
-    "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "losses", "nn", "models", "plugins", "recipes",
-    "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "index", "config",
+    "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "losses", "nn", "space", "models", "plugins",
+    "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "index", "config",
     "run_folder", "experiment", "pairing", "recommender", "compare", "figures", "runs", "panels", "studies", "diagnostics",
     "report", "demo", "cli",
 )  # fmt: skip

@@ -23,6 +23,7 @@ from prismrec import graphs
 from prismrec.losses import Penalty, penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 _TINY = 1e-7  # what a node without an edge starts from
@@ -52,6 +53,15 @@ class ApeGNN(Model):
         drop: float = Field(0.0, ge=0, lt=1, description="share of edges left out of each hop of a step, at random")
         reg: float = Field(1e-4, ge=0)
         reg_kind: Penalty = "l2_sq"
+
+    spaces = named(
+        default={
+            "kernel": Choice(("heat", "pagerank")),
+            "layers": Range(1, 5, whole=True),
+            "reg": Range(1e-6, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

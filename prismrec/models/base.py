@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prismrec import graphs
 from prismrec.errors import PrismError, nearest
 from prismrec.nn import Projections, Raw
+from prismrec.space import Space, named
 from prismrec.types import Batch, Feats, ItemIds, Reps, Terms
 
 
@@ -83,11 +84,13 @@ class Model(nn.Module, ABC):
     features travel through a graph, so that every step needs all items' features rather than the batch's.
     ``uses_weights``: whether interaction weights change anything. ``compared``: whose implementation gave the same scores
     and losses with the same weights, graphs and batches; empty where none was run beside it (docs/models.md has the figures).
+    ``spaces``: what a search may try, by name.
     """
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
     Config: ClassVar[type[Strict]]
+    spaces: ClassVar[Mapping[str, Space]] = named()
     needs: ClassVar[int] = 0
     n_neg: ClassVar[int] = 1
     whole_table: ClassVar[bool] = False

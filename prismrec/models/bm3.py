@@ -24,6 +24,7 @@ from prismrec import graphs, losses
 from prismrec.losses import Penalty
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -52,6 +53,17 @@ class BM3(Model):
         reg: float = Field(0.1, ge=0)
         reg_kind: Penalty = "fro_norm"
         train_features: bool = Field(False, description="train the raw feature tables too")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "dropout": Range(0.1, 0.7),
+            "modal": Range(0.2, 5.0, log=True),
+            "reg": Range(1e-3, 1.0, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"layers": Choice((1, 2)), "dropout": Choice((0.3, 0.5)), "reg": Choice((0.1, 0.01))},
+    )
 
     cfg: Config
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from prismrec.losses import Penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -43,6 +44,11 @@ class BPR(Model):
         init: Literal["xavier_normal", "normal"] = Field(
             "xavier_normal", description="distribution of the first numbers; normal: N(0, 1)"
         )
+
+    spaces = named(
+        default={"reg": Range(1e-5, 2.0, log=True), "train.lr": Range(1e-4, 1e-2, log=True)},
+        paper={"reg": Choice((2.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5))},
+    )
 
     cfg: Config
 

@@ -26,6 +26,7 @@ from prismrec.graphs.users import UserWeights
 from prismrec.losses import Penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -56,6 +57,16 @@ class BRMRSBackbone(Model):
         ids: bool = Field(True, description="add an embedding of the item's id to its projected features")
         reg: float = Field(1e-2, ge=0)
         reg_kind: Penalty = "l2_sq"
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "user_layers": Range(0, 2, whole=True),
+            "fusion": Choice(("sum", "attention", "mlp")),
+            "reg": Range(1e-5, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

@@ -26,6 +26,7 @@ from prismrec import graphs
 from prismrec.losses import penalty, ranking, unit
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -63,6 +64,16 @@ class CLEARBackbone(Model):
         reg_on: Literal["embedding", "propagated"] = Field(
             "embedding", description="what γ weighs beside w: E_u^m, as the paper's text, or H_m[u], as its algorithm"
         )
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "item_layers": Range(1, 2, whole=True),
+            "drop": Range(0.0, 0.9),
+            "reg": Range(1e-5, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

@@ -22,6 +22,7 @@ from prismrec import graphs, losses
 from prismrec.graphs.users import Pad
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Preferences, Projector, modality_weights, perceptron, side_by_side
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -55,6 +56,16 @@ class DRAGON(Model):
         pad: Pad = Field("mask", description="what becomes of lists with fewer users than that")
         reg: float = Field(1e-3, ge=0)
         faithful: bool = Field(False, description="base-2 logarithm as published")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "user_neighbours": Range(10, 80, log=True, whole=True),
+            "reg": Range(1e-5, 1e-1, log=True),
+            "train.lr": Range(3e-5, 1e-2, log=True),
+        },
+        paper={"reg": Choice((1e-1, 1e-2, 1e-3, 1e-4, 1e-5)), "train.lr": Choice((1e-1, 1e-2, 1e-3, 1e-4, 1e-5))},
+    )
 
     cfg: Config
 

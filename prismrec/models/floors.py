@@ -19,6 +19,7 @@ from torch import Tensor
 from prismrec import graphs
 from prismrec.errors import PrismError
 from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 _EASE_LIMIT = 40_000  # items: its inverse is dense by nature, 8·I² bytes, so that this many take 13 GB
@@ -39,6 +40,8 @@ class MostPop(Floor):
 
     class Config(Strict):
         """Nothing to set."""
+
+    spaces = named(default={})
 
     count: Tensor
 
@@ -70,6 +73,8 @@ class ItemKNN(Floor):
         neighbours: int = Field(100, ge=1, description="similar items kept for each item")
         shrink: float = Field(10.0, ge=0)
 
+    spaces = named(default={"neighbours": Range(10, 500, log=True, whole=True), "shrink": Range(0.0, 100.0)})
+
     matrix: Tensor
     similar: Tensor
 
@@ -93,6 +98,8 @@ class EASE(Floor):
         """``reg`` is λ."""
 
         reg: float = Field(200.0, gt=0)
+
+    spaces = named(default={"reg": Range(10.0, 5000.0, log=True)})
 
     matrix: Tensor
     item: Tensor

@@ -20,6 +20,7 @@ from torch import nn
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -47,6 +48,17 @@ class FREEDOM(Model):
         prune: float = Field(0.8, ge=0, lt=1)
         reg: float = Field(1e-3, ge=0)
         train_features: bool = Field(False, description="train the raw feature tables too")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "item_layers": Range(1, 2, whole=True),
+            "prune": Range(0.0, 0.95),
+            "reg": Range(1e-5, 1.0, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"prune": Choice((0.8, 0.9)), "reg": Choice((0.0, 1e-5, 1e-4, 1e-3))},
+    )
 
     cfg: Config
 

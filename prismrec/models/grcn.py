@@ -28,6 +28,7 @@ from prismrec import graphs
 from prismrec.losses import ranking, unit
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -57,6 +58,16 @@ class GRCN(Model):
         prune: bool = Field(True, description="cut edges that no modality is trusted for; else they count negatively")
         reg: float = Field(1e-3, ge=0)
         faithful: bool = Field(False, description="no routing, start of the confidences and penalty as published")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "rounds": Range(1, 5, whole=True),
+            "reg": Range(1e-6, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"reg": Choice((1e-1, 1e-2, 1e-3, 1e-4, 1e-5)), "train.lr": Choice((1.0, 1e-1, 1e-2, 1e-3, 1e-4))},
+    )
 
     cfg: Config
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -59,6 +60,16 @@ class LATTICE(Model):
         learn: Literal["every", "first"] = Field("every", description="batches of an epoch in which the graph learns")
         reg: float = Field(1e-5, ge=0)
         train_features: bool = Field(False, description="train the raw feature tables too")
+
+    spaces = named(
+        default={
+            "neighbours": Range(5, 30, log=True, whole=True),
+            "blend": Range(0.5, 1.0),
+            "reg": Range(1e-7, 1e-2, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"reg": Choice((0.0, 1e-5, 1e-4, 1e-3)), "train.lr": Choice((1e-4, 5e-4, 1e-3, 5e-3))},
+    )
 
     cfg: Config
 

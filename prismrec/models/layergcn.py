@@ -22,6 +22,7 @@ from prismrec import graphs
 from prismrec.losses import Penalty, ranking, unit
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -50,6 +51,16 @@ class LayerGCN(Model):
         )
         reg: float = Field(1e-3, ge=0)
         reg_kind: Penalty = "l2_sq"
+
+    spaces = named(
+        default={
+            "layers": Range(2, 6, whole=True),
+            "prune": Range(0.0, 0.5),
+            "reg": Range(1e-5, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"prune": Choice((0.0, 0.1, 0.2)), "reg": Choice((1e-2, 1e-3, 1e-4, 1e-5))},
+    )
 
     cfg: Config
     drawn: Tensor

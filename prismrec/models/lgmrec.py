@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projections, Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 _NOISE = 2024  # seed of the noise at inference
@@ -70,6 +71,26 @@ class LGMRec(Model):
         reg: float = Field(1e-6, ge=0)
         temperature: float = Field(0.2, gt=0, description="τ of the memberships and of the contrast")
         faithful: bool = Field(False, description="noise in the memberships at inference too, as in the published code")
+
+    spaces = named(
+        default={
+            "hyperedges": Range(2, 256, log=True, whole=True),
+            "keep": Range(0.1, 1.0),
+            "alpha": Range(0.0, 1.0),
+            "contrast": Range(1e-6, 1e-1, log=True),
+            "reg": Range(1e-8, 1e-2, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        # ranges rather than a grid: draw from it (--sampler tpe or random)
+        paper={
+            "layers": Choice((1, 2, 3, 4)),
+            "hyperedges": Choice((2, 4, 8, 16, 32, 64, 128, 256)),
+            "keep": Choice((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)),
+            "alpha": Choice((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)),
+            "contrast": Choice((0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
+            "reg": Choice((0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
+        },
+    )
 
     cfg: Config
 

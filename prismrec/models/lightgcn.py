@@ -19,6 +19,7 @@ from prismrec import graphs
 from prismrec.losses import Penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -44,6 +45,15 @@ class LightGCN(Model):
         init: Literal["xavier_uniform", "normal"] = Field(
             "xavier_uniform", description="distribution of the first numbers; normal: N(0, 0.1²)"
         )
+
+    spaces = named(
+        default={
+            "layers": Range(1, 4, whole=True),
+            "reg": Range(1e-6, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"layers": Choice((1, 2, 3, 4)), "reg": Choice((1e-2, 1e-3, 1e-4, 1e-5, 1e-6))},
+    )
 
     cfg: Config
 

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Preferences, Projector, modality_weights, normal_table, perceptron, side_by_side
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 Moments = tuple[Tensor, Tensor]
@@ -66,6 +67,18 @@ class MENTOR(Model):
         temperature: float = Field(0.2, gt=0, description="τ of the contrast")
         reg: float = Field(1e-3, ge=0)
         faithful: bool = Field(False, description="base-2 logarithm and terms without gradient as published")
+
+    spaces = named(
+        default={
+            "align": Range(1e-2, 1.0, log=True),
+            "mask": Range(0.5, 3.0),
+            "perturb": Range(1e-4, 1e-1, log=True),
+            "temperature": Range(0.1, 0.6),
+            "reg": Range(1e-5, 1e-1, log=True),
+            "train.lr": Range(3e-5, 3e-3, log=True),
+        },
+        paper={"perturb": Choice((1e-4, 1e-3)), "temperature": Choice((0.2, 0.4, 0.6)), "train.lr": Choice((1e-4,))},
+    )
 
     cfg: Config
 

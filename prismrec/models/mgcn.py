@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Attention, Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -55,6 +56,17 @@ class MGCN(Model):
         contrast: float = Field(0.01, ge=0)
         temperature: float = Field(0.2, gt=0, description="τ of the contrast")
         train_features: bool = Field(False, description="train the raw feature tables too")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "contrast": Range(1e-4, 0.3, log=True),
+            "temperature": Range(0.05, 0.6, log=True),
+            "reg": Range(1e-6, 1e-2, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"contrast": Choice((0.001, 0.01, 0.1))},
+    )
 
     cfg: Config
 

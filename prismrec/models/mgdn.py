@@ -22,6 +22,7 @@ from torch import nn
 from prismrec import graphs, losses
 from prismrec.errors import PrismError
 from prismrec.models.base import Context, Model, Paper, Strict
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms
 
 
@@ -57,6 +58,16 @@ class MGDN(Model):
             description="sampled items that a taken one is told from, all but one shared by the batch; 1: BPR",
         )
         reg: float = Field(1e-5, ge=0, description="of half the squares of all of Z, divided by the rows of the batch")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 5, whole=True),
+            "alpha": Range(0.02, 0.5, log=True),
+            "drop_start": Range(0.0, 0.6),
+            "reg": Range(1e-7, 1e-3, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

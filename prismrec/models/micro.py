@@ -28,6 +28,7 @@ from prismrec import graphs, losses
 from prismrec.graphs.items import Scaling
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Attention, Projector, xavier_table
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -61,6 +62,16 @@ class MICRO(Model):
         temperature: float = Field(0.5, gt=0, description="τ of the contrasts")
         anchors: int = Field(0, ge=0, description="items drawn at a step, over which the contrasts are taken; 0: all")
         train_features: bool = Field(False, description="train the raw feature tables too")
+
+    spaces = named(
+        default={
+            "neighbours": Range(5, 30, log=True, whole=True),
+            "blend": Range(0.5, 1.0),
+            "reg": Range(1e-7, 1e-2, log=True),
+            "contrast": Range(1e-3, 0.3, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

@@ -28,6 +28,7 @@ from prismrec import graphs, losses
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, Raw
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, ItemIds, Reps, Rows, Terms, take
 
 _DRAWS = 2025  # seed of what is attended to at inference
@@ -78,6 +79,17 @@ class MIGGT(Model):
         drop: float = Field(0.2, ge=0, lt=1, description="dropout of H")
         reg: float = Field(1e-5, ge=0)
         unsmooth: float = Field(1.0, ge=0)
+
+    spaces = named(
+        default={
+            "layers": Range(1, 5, whole=True),
+            "samples": Range(5, 20, whole=True),
+            "feature_drop": Range(0.0, 0.6),
+            "edge_drop": Range(0.0, 0.6),
+            "reg": Range(1e-7, 1e-3, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

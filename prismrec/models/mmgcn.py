@@ -25,6 +25,7 @@ from prismrec import graphs, losses
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 Combine = Literal["concat", "add"]
@@ -59,6 +60,16 @@ class MMGCN(Model):
         fuse: Literal["sum", "mean"] = Field("sum", description="how the modalities' outputs come together")
         train_embeddings: bool = Field(True, description="train P_m and E; the published code does not")
         reg: float = Field(1e-3, ge=0)
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "combine": Choice(("concat", "add")),
+            "reg": Range(1e-6, 1e-1, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"reg": Choice((0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)), "train.lr": Choice((1e-4, 5e-4, 1e-3, 5e-3, 1e-2))},
+    )
 
     cfg: Config
 

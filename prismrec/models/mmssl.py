@@ -31,6 +31,7 @@ from prismrec import graphs, losses
 from prismrec.errors import PrismError
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, xavier_table
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 _SHARE = 1e-4  # of all items: what the published code keeps of a user's best
@@ -79,6 +80,17 @@ class MMSSL(Model):
         faithful: bool = Field(
             False, description="empty graphs, idle attention and the critic as in the published code"
         )
+
+    spaces = named(
+        default={
+            "ids": Range(0.1, 1.0),
+            "features": Range(0.1, 1.0),
+            "contrast": Range(1e-3, 0.3, log=True),
+            "adversary": Range(1e-6, 1e-2, log=True),
+            "reg": Range(1e-7, 1e-3, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        }
+    )
 
     cfg: Config
 

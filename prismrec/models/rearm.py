@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projections, Projector, Raw
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 _BLOCK = 64  # items that attend at a time: their d × d weights stay in the cache
@@ -79,6 +80,17 @@ class REARM(Model):
         apart: float = Field(5e-5, ge=0)
         train_features: bool = Field(False, description="train the raw feature tables and the users' interests")
         faithful: bool = Field(False, description="the untrained map and the filled-up lists of the published code")
+
+    spaces = named(
+        default={
+            "layers": Range(2, 6, whole=True),
+            "user_common": Range(0.0, 1.0),
+            "contrast": Range(1e-7, 1e-2, log=True),
+            "temperature": Range(0.03, 1.5, log=True),
+            "apart": Range(1e-6, 1e-2, log=True),
+            "train.lr": Range(2e-5, 5e-3, log=True),
+        }
+    )
 
     cfg: Config
 

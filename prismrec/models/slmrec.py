@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import UnitProjector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -56,6 +57,22 @@ class SLMRec(Model):
         task_temperature: float = Field(0.2, gt=0, description="τ of the second task")
         drop: float = Field(0.3, ge=0, lt=1, description="share of the entries of every layer that task drop drops")
         score: Literal["cosine", "dot"] = Field("cosine", description="by which items are ranked")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 4, whole=True),
+            "temperature": Range(0.05, 1.0, log=True),
+            "weight": Range(1e-3, 1.0, log=True),
+            "task_temperature": Range(0.05, 1.0, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={
+            "weight": Choice((0.01, 0.05, 0.1, 0.5, 1.0)),
+            "task_temperature": Choice((0.1, 0.2, 0.5, 1.0)),
+            "train.lr": Choice((1e-4, 1e-3, 1e-2, 1e-1)),
+            "train.weight_decay": Choice((1e-4,)),
+        },
+    )
 
     cfg: Config
 

@@ -29,6 +29,7 @@ from prismrec import graphs, losses
 from prismrec.errors import PrismError
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Attention, Projector, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -59,6 +60,18 @@ class SOIL(Model):
         pairs: float = Field(0.01, ge=0)
         temperature: float = Field(0.2, gt=0, description="τ of the contrasts")
         faithful: bool = Field(False, description="the users' block as the published code normalises it")
+
+    spaces = named(
+        default={
+            "neighbours": Range(5, 20, whole=True),
+            "drawn": Range(5, 20, whole=True),
+            "extra": Range(0, 10, whole=True),
+            "views": Range(1e-4, 0.3, log=True),
+            "pairs": Range(1e-4, 0.3, log=True),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"views": Choice((0.001, 0.01, 0.1)), "pairs": Choice((0.001, 0.01))},
+    )
 
     cfg: Config
 

@@ -38,6 +38,7 @@ from prismrec.nn import (
     side_by_side,
     xavier_table,
 )
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
 
@@ -75,6 +76,25 @@ class SSR(Model):
         reg: float = Field(0.1, ge=0)
         train_features: bool = Field(False, description="train the raw feature tables too")
         faithful: bool = Field(False, description="a row is its own negative in the contrast, as published")
+
+    spaces = named(
+        default={
+            "layers": Range(1, 3, whole=True),
+            "bands": Range(2, 5, whole=True),
+            "mask": Range(1e-4, 1e-1, log=True),
+            "contrast": Range(1e-5, 1e-2, log=True),
+            "reg": Range(1e-4, 1.0, log=True),
+            "train.lr": Range(3e-5, 3e-3, log=True),
+        },
+        paper={
+            "layers": Choice((1, 2, 3)),
+            "mask_rate": Choice((0.1, 0.2, 0.3, 0.4)),
+            "contrast": Choice((1e-4, 1e-3, 1e-2)),
+            "mask": Choice((1e-3, 1e-2, 1e-1)),
+            "reg": Choice((0.1, 0.01, 0.001)),
+            "train.lr": Choice((1e-4,)),
+        },
+    )
 
     cfg: Config
     filters: Tensor

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from prismrec.losses import Penalty, ranking
 from prismrec.models.base import Context, Model, Paper, Strict
 from prismrec.nn import Projector, Raw, xavier_table
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, ItemIds, Reps, Terms, take
 
 
@@ -47,6 +48,15 @@ class VBPR(Model):
         reg_kind: Penalty = "fro_norm"
         train_features: bool = Field(False, description="train the raw feature tables too")
         normalize: bool = Field(False, description="scale raw feature rows to unit length")
+
+    spaces = named(
+        default={
+            "reg": Range(1e-5, 2.0, log=True),
+            "normalize": Choice((False, True)),
+            "train.lr": Range(1e-4, 1e-2, log=True),
+        },
+        paper={"reg": Choice((2.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5))},
+    )
 
     cfg: Config
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prismrec.models.base import Paper, Strict
+from prismrec.space import Space, named
 from prismrec.types import Batch, Feats, Reps, Terms
 
 
@@ -35,11 +36,13 @@ class Plugin(nn.Module, ABC):
     """Acts on features (``encode``) or on loss terms (``loss``), or both.
 
     With all its weights at 0 a plug-in is the identity: no parameters, no random numbers, bit-equal training.
+    ``spaces``: what a search may try of its own settings, by name.
     """
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
     Config: ClassVar[type[Strict]]
+    spaces: ClassVar[Mapping[str, Space]] = named()
 
     cfg: Strict
 

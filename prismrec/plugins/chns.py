@@ -27,6 +27,7 @@ from prismrec.errors import PrismError
 from prismrec.losses import bpr_of_margins, margins_of
 from prismrec.models.base import Paper, Strict
 from prismrec.plugins.base import Offer, Plugin
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Terms, take
 
 Side = str | None
@@ -59,6 +60,8 @@ class CHNS(Plugin):
             0, ge=0, description="steps between updates of the representations that choose; 0: each step's own, exactly"
         )
         literal: bool = Field(False, description="drop the main ranking term, as the paper's equation has it")
+
+    spaces = named(default={"weight": Range(0.03, 3.0, log=True), "candidates": Range(4, 64, log=True, whole=True)})
 
     cfg: Config
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from prismrec.errors import PrismError
 from prismrec.models.base import Paper, Strict
 from prismrec.plugins.base import Offer, Plugin
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, Rows, Terms
 
 
@@ -47,6 +48,11 @@ class CLEAR(Plugin):
         center: bool = Field(False, description="project V − mean(V), as the paper's text; its algorithm projects V")
         share: float = Field(0.9, gt=0, le=1, description='rank="energy": share of Σσ² that the k directions hold')
         penalty: float = Field(0.01, ge=0, description='rank="spectrum": price of a direction, relative to Σσ²')
+
+    spaces = named(
+        default={"strength": Range(0.1, 1.0), "rank": Range(1, 32, log=True, whole=True)},
+        paper={"strength": Choice((0.3, 0.5, 0.7, 0.9)), "rank": Choice((2, 4, 8, 16, 20))},
+    )
 
     cfg: Config
 

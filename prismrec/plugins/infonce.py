@@ -19,6 +19,7 @@ from prismrec.losses import info_nce
 from prismrec.models.base import Paper, Strict
 from prismrec.plugins.base import Offer, Plugin
 from prismrec.plugins.pairs import Codes, Pairs
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Terms
 
 
@@ -41,6 +42,8 @@ class InfoNCE(Plugin):
         temperature: float = Field(0.2, gt=0)
         codes: Codes = Field("sides", description="the item sides that the model states by modality, or the features")
         symmetric: bool = Field(True, description="mean of both directions; else the earlier modality seeks the later")
+
+    spaces = named(default={"weight": Range(1e-4, 1.0, log=True), "temperature": Range(0.05, 1.0, log=True)})
 
     cfg: Config
 

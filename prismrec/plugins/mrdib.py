@@ -30,6 +30,7 @@ from prismrec.errors import PrismError
 from prismrec.losses import mine, ranking_by_side, reverse
 from prismrec.models.base import Paper, Strict
 from prismrec.plugins.base import Offer, Plugin
+from prismrec.space import Choice, Range, named
 from prismrec.types import Batch, Feats, ItemIds, Reps, Rows, Terms, take
 
 _LEAST = -10.0  # nats: where the literal reading of the paper is stopped
@@ -66,6 +67,11 @@ class MRdIB(Plugin):
             "fixed", description="auto: weights above 0 hold for one epoch and then set themselves"
         )
         share: float = Field(0.1, gt=0, description="auto: a term's pull on the heads, relative to all other losses'")
+
+    spaces = named(
+        default=dict.fromkeys(("compress", "redundant", "unique"), Range(1e-5, 1e-1, log=True)),
+        paper=dict.fromkeys(("compress", "redundant", "unique"), Choice((1e-4, 1e-3, 5e-3, 1e-2, 5e-2))),
+    )
 
     cfg: Config
 

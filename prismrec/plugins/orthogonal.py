@@ -21,6 +21,7 @@ from prismrec.losses import unit
 from prismrec.models.base import Paper, Strict
 from prismrec.plugins.base import Offer, Plugin
 from prismrec.plugins.pairs import Codes, Pairs
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Terms
 
 
@@ -45,6 +46,8 @@ class Orthogonal(Plugin):
             description="cross: dimensions with dimensions, of codes centred and of unit length; gram: items with items",
         )
         codes: Codes = Field("sides", description="the item sides that the model states by modality, or the features")
+
+    spaces = named(default={"weight": Range(1e-3, 10.0, log=True)})
 
     cfg: Config
 

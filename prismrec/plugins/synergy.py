@@ -20,6 +20,7 @@ from prismrec.losses import bpr_of_margins, margins
 from prismrec.models.base import Strict
 from prismrec.plugins.base import Offer, Plugin
 from prismrec.plugins.chns import CHNS
+from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Terms
 
 
@@ -37,6 +38,8 @@ class Synergy(Plugin):
         )
         margin: float = Field(0.1, ge=0, description="θ: by how much the fused margin is to exceed the best modality's")
         detach_unimodal: bool = Field(False, description="train the fused scores alone, not the modalities'")
+
+    spaces = named(default={"weight": Range(0.1, 5.0, log=True), "margin": Range(0.0, 1.0)})
 
     cfg: Config
 
