@@ -1,4 +1,4 @@
-"""Intervals of means over users, and of paired differences: what a figure in a table is worth.
+"""Intervals of means over users, and of paired differences and their tests: what a figure in a table is worth.
 
 The bootstrap redraws users with replacement (Efron & Tibshirani, An Introduction to the Bootstrap, 1993): it says how much
 a mean would move with other users of the same kind. It does not speak of other seeds or other splits.
@@ -6,6 +6,7 @@ a mean would move with other users of the same kind. It does not speak of other 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ Values = NDArray[np.float64]
 
 RESAMPLES = 1000
 _CELLS = 4_000_000  # counts of redrawn users held at a time
+_ROUNDING = 1e-12  # relative: what adding up the same values in another order may come to
 
 
 def bootstrap_means(values: Values, resamples: int = RESAMPLES, seed: int = 0) -> Values:
@@ -57,23 +59,95 @@ def interval_by_user(values: Values, user: NDArray[np.int64]) -> tuple[Values, V
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference of means over users, its 95 % interval by bootstrap, and the p of a two-sided paired t-test."""
+    """A paired difference of means over n users, ours − theirs, and how sure and how large it is.
+
+    ``low``, ``high``: its 95 % interval by bootstrap. ``p``: of a two-sided paired t-test over users. ``d``: Cohen's d of
+    paired differences, their mean over their standard deviation (J. Cohen, Statistical Power Analysis, 1988, d_z): 0 where
+    no user differs, None where all differ by the same. ``won``, ``lost``: shares of users with a larger and a smaller value.
+    """
 
     mean: float
     low: float
     high: float
     p: float
+    d: float | None
+    won: float
+    lost: float
+
+    @property
+    def tied(self) -> float:
+        """Share of users without a difference."""
+        return 1 - self.won - self.lost
+
+
+def gains(ours: Values, theirs: Values) -> Values:
+    """``ours`` − ``theirs``, both (n,) or (n, m), with 0 where they are equal but for rounding.
+
+    Equal values that were averaged over different numbers of seeds differ in the last bit: no user is won by that.
+    """
+    gain = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    scale = np.maximum(np.abs(ours), np.abs(theirs))
+    out: Values = np.where(np.abs(gain) <= _ROUNDING * scale, 0.0, gain)
+    return out
+
+
+def difference(gain: Values, redrawn: Values) -> Difference:
+    """What the ``gain`` (n,) of each user comes to; ``redrawn`` (resamples,) are its ``bootstrap_means``.
+
+    p is 1 where no user differs, and where there is only one user, of whom nothing follows for others.
+    """
+    from scipy.stats import ttest_1samp
+
+    low, high = interval(redrawn)
+    mean, won, lost = float(gain.mean()), float((gain > 0).mean()), float((gain < 0).mean())
+    p: float
+    d: float | None
+    if np.ptp(gain) > _ROUNDING * np.abs(gain).max():
+        p, d = float(ttest_1samp(gain, 0.0).pvalue), mean / float(gain.std(ddof=1))
+    elif gain.any() and len(gain) > 1:
+        p, d = 0.0, None
+    else:
+        p, d = 1.0, 0.0 if mean == 0 else None
+    return Difference(mean, float(low), float(high), p, d, won, lost)
 
 
 def paired(ours: Values, theirs: Values, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
-    """``ours`` − ``theirs``, both (n,): values of the same users in the same order. p is 1 where no user differs.
+    """``ours`` − ``theirs``, both (n,): values of the same users in the same order.
 
     With thousands of users the t-test needs no normal values: it asks of their mean. Average over seeds first, or one
     lucky seed counts as many users.
     """
-    from scipy.stats import ttest_1samp
+    gain = gains(ours, theirs)
+    return difference(gain, bootstrap_means(gain, resamples, seed))
 
-    gain = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
-    low, high = interval(bootstrap_means(gain, resamples, seed))
-    p = float(ttest_1samp(gain, 0.0).pvalue) if np.ptp(gain) > 0 else float(not gain.any())
-    return Difference(float(gain.mean()), float(low), float(high), p)
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values of one family of tests, corrected: below 0.05 in at most 5 % of families in which nothing is there to find.
+
+    S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6, 1979: in
+    rising order the i-th of m is multiplied by m − i + 1, is at least as large as those before it, and at most 1.
+    """
+    raw = np.asarray(p, np.float64)
+    order = np.argsort(raw, kind="stable")
+    rising = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    out = np.empty_like(raw)
+    out[order] = np.minimum(rising, 1.0)
+    return [float(value) for value in out]
+
+
+def between_seeds(ours: Sequence[float], theirs: Sequence[float], fixed: bool = False) -> float | None:
+    """p of Welch's two-sided t-test over the means of runs: would training again with other seeds tell the two apart?
+
+    Each needs two runs, or None is returned; with ``fixed``, ``theirs`` cannot vary and its first value is what ours are
+    tested against. Users are held as they are: it asks what ``paired`` does not, and with few seeds it finds little.
+    """
+    from scipy.stats import ttest_ind_from_stats
+
+    if len(ours) < 2 or (len(theirs) < 2 and not fixed):
+        return None
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    rest = b[:1].repeat(2) if fixed else b
+    if max(np.ptp(a), np.ptp(rest)) <= _ROUNDING * max(np.abs(a).max(), np.abs(rest).max()):
+        return float(not gains(a[:1], rest[:1]).any())
+    sides = [(float(side.mean()), float(side.std(ddof=1)), len(side)) for side in (a, rest)]
+    return float(ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False).pvalue)

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from prismrec.data.dataset import Dataset, Interactions
 from prismrec.errors import PrismError, nearest
-from prismrec.metrics import OVER_LISTS, PER_USER, Hits, Metric, Popularity, parse
+from prismrec.metrics import OF_HITS, OVER_LISTS, PER_USER, Hits, Metric, Popularity, parse
 from prismrec.ranking import Csr, Ranked, rows_of, top_k
 from prismrec.types import Reps
 
-METRICS: tuple[str, ...] = tuple(
-    f"{name}@{k}" for k in (5, 10, 20, 50) for name in ("recall", "ndcg", "precision", "map", "mrr", "hitrate")
-)
+METRICS: tuple[str, ...] = tuple(f"{name}@{k}" for k in (5, 10, 20, 50) for name in OF_HITS)
 """What is computed where nothing else is asked for."""
 
 LIST_METRICS: tuple[str, ...] = (

@@ -173,6 +173,9 @@ PER_USER: Mapping[str, Callable[[Hits, int], Values]] = {
 }
 """Metrics with a value per user (n,)."""
 
+OF_HITS = ("recall", "ndcg", "precision", "map", "mrr", "hitrate")
+"""Metrics of which more is better. The others say what lists are like."""
+
 OVER_LISTS: Mapping[str, Callable[[Hits, int], float]] = {"coverage": coverage, "gini": gini}
 """Metrics of all lists together."""
 

@@ -1,4 +1,7 @@
-"""Bootstrap intervals against what theory says of a mean."""
+"""Bootstrap intervals against what theory says of a mean; tests against scipy and against what they promise."""
+
+from itertools import pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from prismrec import compare
-from prismrec.compare import bootstrap_means, interval, interval_by_user, paired
+from prismrec.compare import between_seeds, bootstrap_means, gains, holm, interval, interval_by_user, paired
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_users() -> None:
@@ -64,7 +67,7 @@ def test_a_paired_difference_is_that_of_the_same_users() -> None:
 
 def test_p_holds_where_nothing_differs() -> None:
     same = np.array([0.5, 0.0, 1.0])
-    assert paired(same, same) == compare.Difference(0.0, 0.0, 0.0, 1.0)
+    assert paired(same, same) == compare.Difference(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
     rng = np.random.default_rng(6)
     small = [paired(*rng.normal(size=(2, 100)), resamples=10).p for _ in range(400)]
     assert 0.02 < np.mean(np.array(small) < 0.05) < 0.09
@@ -86,3 +89,100 @@ def test_rows_that_are_not_known_count_for_nothing() -> None:
     low, high = interval_by_user(values, np.array([0, 1, 1]))
     assert 1 <= low[0] < high[0] <= 3
     assert np.isnan(low[1]) and np.isnan(high[1])
+
+
+def test_the_effect_is_cohens_d_of_the_differences_and_the_shares_are_of_users() -> None:
+    rng = np.random.default_rng(7)
+    theirs = rng.integers(0, 3, 500) / 2
+    ours = np.clip(theirs + rng.integers(-1, 3, 500) / 2, 0, 1)
+    found, gain = paired(ours, theirs), ours - theirs
+    assert found.d == pytest.approx(stats.ttest_rel(ours, theirs).statistic / np.sqrt(500))  # t = d √n
+    assert (found.won, found.lost, found.tied) == pytest.approx(
+        [sum(g > 0 for g in gain) / 500, sum(g < 0 for g in gain) / 500, sum(g == 0 for g in gain) / 500]
+    )
+
+
+def test_rounding_wins_no_user() -> None:
+    rng = np.random.default_rng(8)
+    theirs = rng.random(1000)
+    ours = np.mean([theirs] * 3, axis=0)
+    assert (ours != theirs).any()
+    assert paired(ours, theirs) == compare.Difference(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    assert gains(np.array([1e-9, 5e6, 0.0]), np.array([0.0, 5e6 + 1e-9, 0.0])).tolist() == [1e-9, 0.0, 0.0]
+    assert gains(-ours, -theirs).tolist() == [0.0] * 1000
+
+
+def test_a_gain_without_spread() -> None:
+    same = paired(np.full(5, 0.75), np.full(5, 0.5))
+    assert (same.p, same.d, same.won) == (0.0, None, 1.0)
+    alone = paired(np.array([0.75]), np.array([0.5]))
+    assert (alone.mean, alone.p, alone.d) == (0.25, 1.0, None)
+
+
+def by_hand(p: list[float]) -> list[float]:
+    """Holm, Step 1 on: the smallest p that would still be rejected at a level, for each test."""
+    out = []
+    for own in p:
+        smaller = [q for q in p if q <= own]
+        steps = [min(1.0, q * (len(p) - sum(r < q for r in p))) for q in smaller]
+        out.append(max(steps))
+    return out
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12, unique=True))
+def test_holm_by_hand(p: list[float]) -> None:
+    assert holm(p) == pytest.approx(by_hand(p), rel=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.randoms())
+def test_holm_keeps_order_and_knows_no_places(p: list[float], random: Random) -> None:
+    found = holm(p)
+    assert all(a <= b <= 1 for a, b in zip(p, found, strict=True))
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    assert all(found[a] <= found[b] for a, b in pairwise(order))
+    random.shuffle(order)
+    assert sorted(holm([p[i] for i in order])) == sorted(found)
+
+
+def test_holm_of_a_textbook_family() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.5]) == [1.0, 1.0] and holm([0.03]) == [0.03] and holm([]) == []
+
+
+def arms(rng: np.random.Generator, gain: float, users: int = 200, others: int = 6) -> list[float]:
+    """Corrected p of ``others`` arms against one, each of three seeds averaged; the first is better by ``gain``."""
+    taste = rng.beta(1, 4, size=(users, 1))  # users differ far more than arms do
+    values = (rng.random((others + 1, users, 3)) < taste).mean(axis=2)
+    values[0] = np.minimum(values[0] + gain * (rng.random(users) < 0.5), 1)
+    return holm([paired(v, values[-1], resamples=2).p for v in values[:-1]])
+
+
+def test_where_nothing_is_there_a_family_finds_something_as_rarely_as_it_says() -> None:
+    rng = np.random.default_rng(9)
+    families = [arms(rng, 0.0) for _ in range(300)]
+    wrong = np.mean([min(p) < 0.05 for p in families])  # of 6 tests that share an arm; uncorrected it is about 0.2
+    assert 0.01 < wrong < 0.075
+    raw = np.mean([min(p) / 6 < 0.05 for p in families])
+    assert raw > 0.12
+
+
+def test_what_was_planted_is_found_and_nothing_else() -> None:
+    rng = np.random.default_rng(10)
+    families = [arms(rng, 0.2) for _ in range(100)]
+    assert np.mean([p[0] < 0.05 for p in families]) > 0.9
+    assert np.mean([min(p[1:]) < 0.05 for p in families]) < 0.12
+
+
+def test_p_over_seeds_is_welchs() -> None:
+    rng = np.random.default_rng(11)
+    a, b = rng.random(5).tolist(), rng.random(3).tolist()
+    assert between_seeds(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert between_seeds(a, b[:1], fixed=True) == pytest.approx(stats.ttest_1samp(a, b[0]).pvalue)
+    assert between_seeds(a, b[:1]) is None and between_seeds(a[:1], b) is None and between_seeds(a[:1], b, True) is None
+    assert between_seeds([0.5, 0.5], [0.5, 0.5, 0.5]) == 1.0 and between_seeds([0.5, 0.5], [0.4], True) == 0.0
+
+
+def test_p_over_seeds_holds_where_nothing_differs() -> None:
+    rng = np.random.default_rng(12)
+    found = [between_seeds(rng.normal(size=4).tolist(), rng.normal(size=4).tolist()) for _ in range(600)]
+    assert 0.02 < np.mean([p < 0.05 for p in found if p is not None]) < 0.08

@@ -1,0 +1,63 @@
+"""Groups of the users of a part, known from the training rows: who was helped, and who was not.
+
+A user falls into one group of each grouping. All of it is counted in training rows; only which items are a user's targets
+comes from the part that is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import polars as pl
+
+from prismrec.data.dataset import Dataset
+from prismrec.evaluate import target_popularity, training_popularity, user_activity
+
+COLD = 5
+"""Training users up to which an item counts as cold."""
+
+
+def coldest_target(dataset: Dataset, part: str) -> pl.DataFrame:
+    """Users with a target in ``part`` by the fewest training users that one of their targets has: 0, 1–5, more.
+
+    Columns ``user`` (internal id) and ``group``, coldest first.
+    """
+    target = dataset.interactions.part(part)
+    taken = training_popularity(dataset).counts[target.item]
+    fewest = np.full(dataset.n_users, np.iinfo(np.int64).max)
+    np.minimum.at(fewest, target.user, taken)
+    users = np.unique(target.user).astype(np.int64)
+    number = np.digitize(fewest[users], [1, COLD + 1])
+    labels = np.array(["0 training users", f"1–{COLD} training users", f"more than {COLD} training users"])
+    order = np.argsort(number, kind="stable")
+    return pl.DataFrame({"user": users[order], "group": labels[number[order]]})
+
+
+def _activity(dataset: Dataset, part: str) -> pl.DataFrame:
+    return user_activity(dataset)
+
+
+GROUPINGS: Mapping[str, Callable[[Dataset, str], pl.DataFrame]] = {
+    "activity": _activity,
+    "popularity": target_popularity,
+    "cold items": coldest_target,
+}
+"""Name of a grouping → users (internal ids) of a part with the label of their group, in order of the groups.
+
+``activity``: distinct training items of the user, in about equal quarters. ``popularity``: mean number of training users of
+the user's targets, in about equal quarters. ``cold items``: training users of the user's rarest target.
+"""
+
+
+def rows_by_group(dataset: Dataset, part: str, user: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """(grouping, label) → positions in ``user`` (n,), internal ids of users with a target in ``part``; none is empty."""
+    place = np.full(dataset.n_users, -1)
+    place[user] = np.arange(len(user))
+    found = {}
+    for by, group in GROUPINGS.items():
+        for (label,), members in group(dataset, part).group_by("group", maintain_order=True):
+            at = place[members["user"].to_numpy()]
+            if (at >= 0).any():
+                found[by, str(label)] = np.sort(at[at >= 0])
+    return found
