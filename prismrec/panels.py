@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from prismrec.compare import bootstrap_means, interval
 from prismrec.data.dataset import Dataset
-from prismrec.evaluate import Evaluation, Evaluator, protocol, seen_for
-from prismrec.figures import bars, curves, scatter
+from prismrec.evaluate import Evaluator, protocol, seen_for
+from prismrec.figures import curves
 from prismrec.metrics import Metric
 from prismrec.runs import Run, Scores
 from prismrec.types import Reps
 
-_GROUPS = 5  # of users by activity
 _LIST = 10  # places of a list that is shown
 _HISTORY = 14  # titles of a history that are shown
 _FAR = 100  # ranks beyond are not told
@@ -53,9 +51,7 @@ def learning(run: Run) -> list[dict[str, Any]]:
     if epochs:
         best = run.result["best_epoch"]
         svg = curves({run.metric: (epochs, values)}, f"validation {run.metric}", {run.metric: best})
-        figures.append(
-            {"svg": svg, "caption": f"Validation, epoch by epoch. The dot is the epoch that was kept ({best})."}
-        )
+        figures.append({"svg": svg, "title": "Validation", "caption": f"The dot is the epoch that was kept ({best})."})
     names = list(run.epochs[0]["terms"]) if run.epochs else []
     if names:
         at = [float(e["epoch"]) for e in run.epochs]
@@ -63,7 +59,11 @@ def learning(run: Run) -> list[dict[str, Any]]:
         if len(names) > 1:
             lines = {"sum": (at, [e["loss"] for e in run.epochs]), **lines}
         figures.append(
-            {"svg": curves(lines, "loss"), "caption": "Weighted loss terms, mean over the rows of an epoch."}
+            {
+                "svg": curves(lines, "loss"),
+                "title": "Loss",
+                "caption": "Its weighted terms, mean over the rows of an epoch.",
+            }
         )
     return figures
 
@@ -78,73 +78,35 @@ def metrics_table(run: Run) -> dict[str, Any]:
     return {"cutoffs": cutoffs, "rows": rows}
 
 
-def activity(run: Run, dataset: Dataset) -> dict[str, Any]:
-    """The main metric of users in groups by their number of training interactions."""
-    groups = _by_activity(run.test, dataset)
-    values = run.test.values(run.main)
-    ends = [interval(bootstrap_means(values[rows])) for _, rows in groups]
-    svg = bars(
-        [name for name, _ in groups],
-        [float(values[rows].mean()) for _, rows in groups],
-        [float(low) for low, _ in ends],
-        [float(high) for _, high in ends],
-        f"test {run.main}",
-    )
-    sizes = [len(rows) for _, rows in groups]
-    caption = f"By a user's number of training interactions, in groups of {min(sizes):,} to {max(sizes):,} users."
-    return {"svg": svg, "caption": caption}
+Span = tuple[float, float]
 
 
-def _by_activity(scores: Scores, dataset: Dataset) -> list[tuple[str, np.ndarray]]:
-    """Users in groups of about equal size by their training interactions: the range of each group and its rows."""
-    known = np.bincount(dataset.interactions.part("train").user, minlength=dataset.n_users)
-    counts = known[dataset.users.encode(scores.per_user["user"])]
-    edges = np.unique(np.quantile(counts, np.linspace(0, 1, _GROUPS + 1)).astype(np.int64))
-    group = np.searchsorted(edges[1:-1], counts, side="right")
-    rows = [np.flatnonzero(group == g) for g in np.unique(group)]
-    spans = [(counts[r].min(), counts[r].max()) for r in rows]
-    return [(f"{a}–{b}" if a < b else f"{a}", r) for (a, b), r in zip(spans, rows, strict=True)]
+def scale(scores: Sequence[Scores], metric: str, *marks: float | None) -> Span:
+    """The smallest and largest value that intervals of a metric, and ``marks``, reach."""
+    ends = [end for known in scores for end in known.interval(metric) or (known.mean[metric],) * 2]
+    ends += [mark for mark in marks if mark is not None]
+    return min(ends), max(ends)
 
 
-def board_figures(
-    runs: Sequence[Run], labels: Sequence[str], metric: str, oracle: Evaluation | None, dataset: Dataset
-) -> list[dict[str, Any]]:
-    """Of several runs, best first: bars with the oracle, quality against cost, learning, users by activity."""
-    values = [run.test.mean[metric] for run in runs]
-    ends = [run.test.interval(metric) or (value, value) for run, value in zip(runs, values, strict=True)]
-    low, high = [a for a, _ in ends], [b for _, b in ends]
-    mark = None if oracle is None else ("oracle", oracle.mean[metric])
-    figures = [{"svg": bars(labels, values, low, high, f"test {metric}", mark), "caption": "With 95 % intervals."}]
-    seconds = [max(run.result["seconds"], 1e-3) for run in runs]
-    svg = scatter(labels, seconds, values, "seconds of training (or building)", f"test {metric}")
-    figures.append({"svg": svg, "caption": "Quality against cost: higher is better, further left is cheaper."})
-    chosen = runs[0].metric
-    lines = {label: run.curve(chosen) for run, label in zip(runs, labels, strict=True) if run.curve(chosen)[0]}
-    if lines:
-        kept = {label: run.result["best_epoch"] for run, label in zip(runs, labels, strict=True) if label in lines}
-        svg = curves(lines, f"validation {chosen}", kept, order=labels)
-        figures.append({"svg": svg, "caption": "Validation, epoch by epoch; dots are the epochs that were kept."})
-    groups = _by_activity(runs[0].test, dataset)
-    if all(metric in run.test.per_user for run in runs):
-        at = [float(g) for g in range(len(groups))]
-        lines = {
-            label: (at, [float(run.test.values(metric)[rows].mean()) for _, rows in groups])
-            for run, label in zip(runs, labels, strict=True)
-        }
-        svg = curves(
-            lines,
-            f"test {metric}",
-            x="training interactions of a user",
-            ticks=[name for name, _ in groups],
-            order=labels,
-        )
-        figures.append({"svg": svg, "caption": "Users in groups of about equal size by how much is known of them."})
-    return figures
+def forest(scores: Scores, metric: str, span: Span) -> dict[str, str]:
+    """The interval of a mean as a line with a dot, on the scale that a column shares: for eyes only, a cell beside says it."""
+    low, high = scores.interval(metric) or (scores.mean[metric],) * 2
+    return interval_mark(low, scores.mean[metric], high, span)
+
+
+def interval_mark(low: float, value: float, high: float, span: Span) -> dict[str, str]:
+    """The same for ends and a middle."""
+    room = span[1] - span[0] or 1.0
+    a, x, b = (3 + 144 * (v - span[0]) / room for v in (low, value, high))
+    line = f'<line class="rule" x1="0" y1="9" x2="150" y2="9"/><line x1="{a:.1f}" y1="9" x2="{b:.1f}" y2="9"/>'
+    return {"svg": f'<svg viewBox="0 0 150 18" aria-hidden="true">{line}<circle cx="{x:.1f}" cy="9" r="4"/></svg>'}
 
 
 def lists_of_users(dataset: Dataset, lists: Mapping[str, Reps], rules: str, count: int) -> list[dict[str, Any]]:
     """Random users with held-out items: what they took, what each of ``lists`` ranks first, what it missed."""
     test = dataset.interactions.part("test")
+    if count == 0:
+        return []
     everyone = np.unique(test.user)
     some = np.sort(np.random.default_rng(0).choice(everyone, min(count, len(everyone)), replace=False))
     depth = min(_FAR, dataset.n_items)
@@ -183,11 +145,11 @@ def _titles(dataset: Dataset) -> list[str]:
 
 
 def with_interval(scores: Scores, metric: str) -> dict[str, Any]:
-    """A mean and its interval as text."""
+    """A mean and its interval as text, and the mean as it is."""
     value, ends = scores.mean[metric], scores.interval(metric)
     digits = 4 if abs(value) < 10 else 1
     text = "" if ends is None else f"{ends[0]:.{digits}f}–{ends[1]:.{digits}f}"
-    return {"value": f"{value:.{digits}f}", "interval": text}
+    return {"value": f"{value:.{digits}f}", "interval": text, "number": repr(float(value))}
 
 
 def rows_of(table: pl.DataFrame, most: int) -> dict[str, Any]:

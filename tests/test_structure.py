@@ -191,6 +191,7 @@ OPTIONS: dict[str, set[str]] = {
     "recommend": {"run", "--user", "-u", "--all", "--top", "-k", "--modality", "--include-seen", "--format", "-f",
                   "--output", "-o"},
     "diagnose": {"run", "--out", "-o", "--only", "--k", "--part", "--no-mask", "--data", "--seed", "--format"},
+    "report": {"folder", "--data", "--users"},
     "models": {"--format"},
     "plugins": {"--format"},
     "demo": {"--out", "-o", "--seed", "--quick"},

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from prismrec import __version__
-from prismrec.cli import data, diagnose, runs, show
+from prismrec.cli import data, diagnose, report, runs, show
 from prismrec.errors import PrismError
 from prismrec.io import disk_full
 
@@ -27,6 +27,7 @@ app.command("train")(runs.train)
 app.command("evaluate")(runs.evaluate)
 app.command("recommend")(runs.recommend)
 app.command("diagnose")(diagnose.diagnose)
+app.command("report")(report.report)
 app.command("models")(show.models)
 app.command("plugins")(show.plugins)
 app.command("demo")(show.demo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, as_svg, canvas, style
+from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, WIDTH, as_svg, canvas, style
 
 
 def bars(
@@ -14,9 +14,13 @@ def bars(
     high: Sequence[float],
     x: str,
     mark: tuple[str, float] | None = None,
+    width: float = WIDTH,
 ) -> str:
-    """A bar for each name, first on top, with its interval; ``mark``: a line across all of them, with its name."""
-    with canvas(0.75 + 0.29 * len(names)) as (figure, axes):
+    """A bar for each name, first on top, with its interval; ``mark``: a line across all of them, with its name.
+
+    ``width``: inches of the drawing: fewer where it stands in a narrow column, so that letters keep their size.
+    """
+    with canvas(0.75 + 0.29 * len(names), width) as (figure, axes):
         places = list(range(len(names)))[::-1]
         axes.barh(places, values, height=0.66, color=SERIES[0])
         error = [[v - a for v, a in zip(values, low, strict=True)], [b - v for v, b in zip(values, high, strict=True)]]

@@ -52,7 +52,7 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper"} 
     colour: f"--c{k}" for k, colour in enumerate(SERIES)
 }
 _DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
-_WIDTH = 4.7  # inches: on a telephone the letters shrink by a fifth, not by half
+WIDTH = 4.7  # inches: on a telephone the letters shrink by a fifth, not by half
 
 
 def style(position: int) -> tuple[str, Any]:
@@ -79,7 +79,7 @@ def whole_numbers(axes: Axes, xs: Sequence[float]) -> None:
 
 
 @contextmanager
-def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
+def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]:
     """A figure of its own, without pyplot: nothing global is touched or left behind."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -102,7 +102,7 @@ def canvas(height: float) -> Iterator[tuple[Figure, Axes]]:
         "axes.axisbelow": True,
     }
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         axes.tick_params(which="both", length=0)
