@@ -1,0 +1,66 @@
+"""A browser, and pages to look at. Where there is no browser or no playwright, these tests skip and say so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prismrec.data.synthetic import draw
+from prismrec.diagnostics import Subject, diagnose
+from prismrec.evaluate import Evaluator
+from prismrec.experiment import configure, run
+from prismrec.report import write_diagnosis, write_leaderboard, write_run_report
+from prismrec.runs import Run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARMS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("mostpop", ()), ("itemknn", ()), ("bpr", ()), ("vbpr", ()), ("vbpr", ("clear",)),
+)  # fmt: skip
+
+SEEN = ("neighbours", "singular_values", "subsets", "confusions")
+
+
+def browser_path() -> str | None:
+    """Where Chromium lies: as PRISMREC_CHROMIUM says, or the first known name on the path."""
+    return os.environ.get("PRISMREC_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install -e .[test]"
+    )
+    where = browser_path()
+    if where is None:
+        pytest.skip(f"none of {', '.join(NAMES)} is on the path; name one with PRISMREC_CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=where, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kind of page → its file, of small real runs."""
+    planted = draw(120, 60, interactions=12, seed=1)
+    data, out = planted.dataset, tmp_path_factory.mktemp("pages")
+    folders = []
+    for model, plugins in ARMS:
+        settings = {"train.epochs": 4, "train.lr": 0.02}
+        cfg, _ = configure(data, model, plugins, settings=settings, seed=3, device="cpu", threads=1)
+        folders.append(out / "runs" / cfg.label)
+        run(cfg, data, folders[-1])
+    seen = Subject.of_run(folders[-1], data)
+    found = {"diagnosis": write_diagnosis(folders[-1] / "diagnosis", diagnose(seen, SEEN))}
+    written = [write_run_report(folder, data) for folder in folders]
+    found |= {"run": written[-1], "floor": written[0]}
+    metrics = list(Run.read(folders[0]).test.mean)
+    oracle = Evaluator.of(data, "test", metrics=metrics).evaluate(planted.oracle())
+    found["leaderboard"] = write_leaderboard(out / "board", folders, data, oracle=oracle, truth=planted.oracle())
+    return found
