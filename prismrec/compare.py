@@ -135,19 +135,28 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in out]
 
 
-def between_seeds(ours: Sequence[float], theirs: Sequence[float], fixed: bool = False) -> float | None:
-    """p of Welch's two-sided t-test over the means of runs: would training again with other seeds tell the two apart?
+def with_runs(gain: Values, runs: Sequence[Sequence[float]]) -> float | None:
+    """p of the mean ``gain`` (n,), averaged over seeds, with the runs as a second source of chance beside the users.
 
-    Each needs two runs, or None is returned; with ``fixed``, ``theirs`` cannot vary and its first value is what ours are
-    tested against. Users are held as they are: it asks what ``paired`` does not, and with few seeds it finds little.
+    ``runs``: the means of the runs of each side that another seed would change; a side that was run once leaves it unknown:
+    None. t = mean / √(s²/n + Σ s_r²/n_r) over users and over the runs of each side, with Satterthwaite's degrees of
+    freedom. The test over users alone takes the trained models as given, and finds the luck of a seed significant where seeds
+    differ as much as users make means differ. Users enter the spread of the runs once more, so this one errs towards 1.
+
+    A. Colin Cameron, J. Gelbach, D. Miller, "Robust Inference with Multiway Clustering", Journal of Business & Economic
+    Statistics 29(2), 2011 (there less the part that stands in both, which a few runs cannot tell); F. Satterthwaite, "An
+    Approximate Distribution of Estimates of Variance Components", Biometrics Bulletin 2, 1946.
     """
-    from scipy.stats import ttest_ind_from_stats
+    from scipy.stats import t
 
-    if len(ours) < 2 or (len(theirs) < 2 and not fixed):
+    if any(len(side) < 2 for side in runs):
         return None
-    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    rest = b[:1].repeat(2) if fixed else b
-    if max(np.ptp(a), np.ptp(rest)) <= _ROUNDING * max(np.abs(a).max(), np.abs(rest).max()):
-        return float(not gains(a[:1], rest[:1]).any())
-    sides = [(float(side.mean()), float(side.std(ddof=1)), len(side)) for side in (a, rest)]
-    return float(ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False).pvalue)
+    if len(gain) < 2:
+        return 1.0
+    sides = [gain, *(np.asarray(side, np.float64) for side in runs)]
+    parts = [(float(side.var(ddof=1)) / len(side), len(side) - 1) for side in sides]
+    total = sum(variance for variance, _ in parts)
+    if total <= (_ROUNDING * np.abs(gain).max()) ** 2:
+        return float(not gain.any())
+    freedom = total**2 / sum(variance**2 / df for variance, df in parts)
+    return float(2 * t.sf(abs(gain.mean()) / np.sqrt(total), freedom))

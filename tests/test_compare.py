@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from prismrec import compare
-from prismrec.compare import between_seeds, bootstrap_means, gains, holm, interval, interval_by_user, paired
+from prismrec.compare import bootstrap_means, gains, holm, interval, interval_by_user, paired, with_runs
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_users() -> None:
@@ -173,16 +173,30 @@ def test_what_was_planted_is_found_and_nothing_else() -> None:
     assert np.mean([min(p[1:]) < 0.05 for p in families]) < 0.12
 
 
-def test_p_over_seeds_is_welchs() -> None:
+def test_runs_are_a_second_source_of_chance() -> None:
     rng = np.random.default_rng(11)
-    a, b = rng.random(5).tolist(), rng.random(3).tolist()
-    assert between_seeds(a, b) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
-    assert between_seeds(a, b[:1], fixed=True) == pytest.approx(stats.ttest_1samp(a, b[0]).pvalue)
-    assert between_seeds(a, b[:1]) is None and between_seeds(a[:1], b) is None and between_seeds(a[:1], b, True) is None
-    assert between_seeds([0.5, 0.5], [0.5, 0.5, 0.5]) == 1.0 and between_seeds([0.5, 0.5], [0.4], True) == 0.0
+    gain, a, b = rng.normal(0.1, 1, 400), rng.normal(0, 0.1, 5).tolist(), rng.normal(0, 0.1, 3).tolist()
+    # without users' part it is Welch's test of the runs, without runs the paired test of the users
+    still = np.full(400, np.mean(a) - np.mean(b))
+    assert with_runs(still, [a, b]) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert with_runs(still, [a]) == pytest.approx(stats.ttest_ind_from_stats(
+        still[0], np.std(a, ddof=1), 5, 0.0, 0.0, 5, equal_var=False).pvalue)  # fmt: skip
+    for side in ([], [[0.5] * 3, [0.2] * 2]):
+        assert with_runs(gain, side) == pytest.approx(stats.ttest_1samp(gain, 0).pvalue)
+    assert with_runs(gain, [a, b]) > stats.ttest_1samp(gain, 0).pvalue  # type: ignore[operator]
+    assert with_runs(gain, [a, b[:1]]) is None and with_runs(gain[:1], [a, b]) == 1.0
+    assert with_runs(np.zeros(9), [[0.5] * 2]) == 1.0 and with_runs(np.full(9, 0.1), [[0.5] * 2]) == 0.0
 
 
-def test_p_over_seeds_holds_where_nothing_differs() -> None:
+@pytest.mark.parametrize("luck", [0.0, 0.02, 0.1])
+def test_where_only_seeds_and_users_differ_little_is_found(luck: float) -> None:
+    """``luck``: standard deviation of a run's mean; the users alone make the mean of a difference vary by 0.02."""
     rng = np.random.default_rng(12)
-    found = [between_seeds(rng.normal(size=4).tolist(), rng.normal(size=4).tolist()) for _ in range(600)]
-    assert 0.02 < np.mean([p < 0.05 for p in found if p is not None]) < 0.08
+    by_users, by_both = [], []
+    for _ in range(400):
+        ours, theirs = rng.normal(size=(2, 3, 300)) * 0.4 + rng.normal(size=(2, 3, 1)) * luck
+        gain = gains(ours.mean(0), theirs.mean(0))
+        by_users.append(stats.ttest_1samp(gain, 0).pvalue)
+        by_both.append(with_runs(gain, [ours.mean(1).tolist(), theirs.mean(1).tolist()]))
+    assert np.mean([p < 0.05 for p in by_both if p is not None]) < 0.07
+    assert (np.mean(np.array(by_users) < 0.05) > 0.12) == (luck > 0)

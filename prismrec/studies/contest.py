@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prismrec.compare import Values, between_seeds, bootstrap_means, difference, gains, holm, interval
+from prismrec.compare import Values, bootstrap_means, difference, gains, holm, interval, with_runs
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError, nearest
 from prismrec.metrics import OF_HITS, Metric
@@ -190,10 +190,12 @@ def answers(asked: Sequence[Question], main: str, members: Members) -> dict[tupl
     gain = np.stack([gains(q.ours.values[q.metric], q.theirs.values[q.metric]) for q in asked], axis=1)
     redrawn = bootstrap_means(gain)
     found = [difference(gain[:, j], redrawn[:, j]) for j in range(len(asked))]
+    seeded = [_with_runs(q, gain[:, j]) for j, q in enumerate(asked)]
+    deciding = [was.p if own is None else own for was, own in zip(found, seeded, strict=True)]
     corrected: dict[int, float] = {}
     for kind in dict.fromkeys((q.family, q.metric) for q in asked):
         family = [j for j, q in enumerate(asked) if (q.family, q.metric) == kind]
-        corrected |= dict(zip(family, holm([found[j].p for j in family]), strict=True))
+        corrected |= dict(zip(family, holm([deciding[j] for j in family]), strict=True))
     told = [j for j, q in enumerate(asked) if q.metric == main]
     grouped = dict(zip(told, _by_group(gain[:, told], members), strict=True))
     out = {}
@@ -205,13 +207,13 @@ def answers(asked: Sequence[Question], main: str, members: Members) -> dict[tupl
             low=was.low,
             high=was.high,
             p=was.p,
+            p_seeds=seeded[j],
             p_holm=corrected[j],
             d=was.d,
             won=was.won,
             lost=was.lost,
             seeds_won=won,
             seeds=pairs,
-            p_seeds=_p_seeds(q),
             groups=grouped.get(j, ()),
         )
     return out
@@ -240,12 +242,10 @@ def seeds_won(ours: Entry, theirs: Entry, metric: str) -> tuple[int, int]:
     return sum(a > b for a, b in pairs), len(pairs)
 
 
-def _p_seeds(q: Question) -> float | None:
-    """Over runs; an arm without parameters comes out the same whatever the seed, so that one run of it is enough."""
-    ours, theirs = ([run.test.mean[q.metric] for run in entry.runs] for entry in (q.ours, q.theirs))
-    if q.ours.fixed and not q.theirs.fixed:
-        return between_seeds(theirs, ours, fixed=True)
-    return between_seeds(ours, theirs, fixed=q.theirs.fixed)
+def _with_runs(q: Question, gain: Values) -> float | None:
+    """p over users and runs; an arm without parameters comes out the same whatever the seed."""
+    varying = [entry for entry in (q.ours, q.theirs) if not entry.fixed]
+    return with_runs(gain, [[run.test.mean[q.metric] for run in entry.runs] for entry in varying])
 
 
 def cost(entry: Entry) -> Cost:

@@ -38,10 +38,12 @@ class Gain(Strict):
 class Comparison(Strict):
     """An arm's paired difference from ``other`` in one metric; ``compare.Difference`` says what the figures are.
 
-    ``p_holm``: p corrected by Holm for all arms of the board that were asked the same question of the same metric.
+    ``p``: over users, the trained models taken as given. ``p_seeds``: with the chance of the seeds (``compare.with_runs``);
+    None where one of the two was run once, though another seed would change it. ``p_holm``: ``p_seeds``, else ``p``, corrected
+    by Holm for all arms of the board that were asked the same question of the same metric: the one that decides.
+
     ``seeds_won`` of ``seeds``: pairs of runs in which this arm's mean is larger; runs of one seed are paired, and an arm that
-    was run once is paired with every run of the other. ``p_seeds``: ``compare.between_seeds``, not corrected.
-    ``groups``: gains in the groups of the board, for its main metric.
+    was run once is paired with every run of the other. ``groups``: gains in the groups of the board, for its main metric.
     """
 
     other: str
@@ -49,13 +51,13 @@ class Comparison(Strict):
     low: float
     high: float
     p: float
+    p_seeds: float | None
     p_holm: float
     d: float | None
     won: float
     lost: float
     seeds_won: int
     seeds: int
-    p_seeds: float | None
     groups: tuple[Gain, ...] = ()
 
     @property

@@ -80,24 +80,35 @@ def leaderboard(board: Board) -> Sheet:
             *(text for mark, text in said.items() if mark in marks.replace("↓", "↑")),
             tested(board),
         ]
-    )
+    ).strip()
     title = f"{board.data.name}, {board.part} part, protocol “{board.protocol}”"
     return Sheet("board", title, note, ("arm", "seeds", *board.metrics), tuple(rows))
 
 
 def tested(board: Board) -> str:
     """The test and its correction, in a sentence."""
+    asked = [c for row in board.rows for found in (row.against_best, row.against_host) for c in found.values()]
+    if not asked:
+        return ""
+    known = sum(c.p_seeds is not None for c in asked)
+    runs = ", with the variance between runs added" if known else ""
+    if 0 < known < len(asked):
+        runs += " where both sides have several"
+    if not known:
+        runs = "; one run each, so the luck of a seed is not in it"
     return (
-        f"Two-sided paired t-test over the {board.data.tested:,} users, of values averaged over seeds; p corrected by Holm "
-        f"over the arms of a column; significant: p < {LEVEL:g}."
+        f"Two-sided paired t-test over the {board.data.tested:,} users of values averaged over seeds{runs}; p corrected by "
+        f"Holm over the arms of a column; significant: p < {LEVEL:g}."
     )
 
 
 def gains(board: Board) -> Sheet:
     """Each arm against its host, in the main metric."""
     note = (
-        f"{_HOST} In brackets: 95 % bootstrap interval over users. d: Cohen's d of paired differences. won : lost: shares of "
-        f"users with a larger, a smaller value. seeds: pairs of runs won. {tested(board)}"
+        f"{_HOST} In brackets: 95 % bootstrap interval over users. p (users): the trained models taken as given; p (seeds): "
+        "with the variance between runs; p (Holm): the latter, or else the former, corrected. d: Cohen's d of paired "
+        "differences. won : lost: shares of users with a larger, a smaller value, averaged over seeds. seeds: pairs of runs "
+        f"won. {tested(board)}"
     )
     found = [(row, row.against_host[board.metric]) for row in board.rows if board.metric in row.against_host]
     return _comparisons(board, "gains", f"Gain in {board.metric} over the host", note, found)
@@ -117,7 +128,8 @@ def _comparisons(board: Board, name: str, title: str, note: str, found: Sequence
         "difference",
         "95 % interval",
         "relative",
-        "p",
+        "p (users)",
+        "p (seeds)",
         "p (Holm)",
         "d",
         "won : lost",
@@ -131,6 +143,7 @@ def _comparisons(board: Board, name: str, title: str, note: str, found: Sequence
             Cell(f"[{signed(c.low)}, {signed(c.high)}]"),
             Cell(_relative(c.mean, board.row(c.other).metrics[board.metric].mean)),
             Cell(chance(c.p)),
+            Cell(NONE if c.p_seeds is None else chance(c.p_seeds)),
             Cell(chance(c.p_holm)),
             Cell(NONE if c.d is None else signed(c.d, 2)),
             Cell(shares(c.won, c.lost)),

@@ -68,7 +68,11 @@ def test_gains_are_those_of_the_board(example: Board) -> None:
     assert column(sheet, "against") == ["freedom", "ease", "freedom"]
     first = dict(zip(sheet.columns, sheet.rows[0], strict=True))
     assert first["difference"].text == f"{compared.mean:+.4f}" and first["difference"].marks == "↑"
-    assert first["p"].text == "< 0.001" and first["seeds"].text == "3/3" and first["d"].text == f"{compared.d:+.2f}"
+    assert (
+        first["p (users)"].text == first["p (Holm)"].text == "< 0.001"
+        and first["seeds"].text == "3/3"
+        and first["d"].text == f"{compared.d:+.2f}"
+    )
     assert first["relative"].text == f"{100 * compared.mean / example.row('freedom').metrics['recall@20'].mean:+.1f} %"
     assert column(of(example, "rivals"), "against") == ["freedom+clear"] * 4
 
