@@ -1,0 +1,211 @@
+"""``prismrec tune``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from prismrec.cli.runs import ProtocolOption, Quiet
+from prismrec.errors import PrismError
+
+if TYPE_CHECKING:
+    from prismrec.studies.search import Asked
+
+_TRIALS = 20  # where neither trials nor hours are asked for
+
+
+class Sampler(StrEnum):
+    """Who chooses the settings of the next trial."""
+
+    TPE = "tpe"
+    GRID = "grid"
+    RANDOM = "random"
+
+
+class Pruner(StrEnum):
+    """Who cuts trials short."""
+
+    MEDIAN = "median"
+    HYPERBAND = "hyperband"
+    NONE = "none"
+
+
+def tune(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="A name from `prismrec models`.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A name from `prismrec plugins`.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A YAML file of settings to start from.")
+    ] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as train.epochs=100; it is not searched.")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help="`default`, `paper` (the grid behind published figures), or a YAML file.",
+            show_default=False,
+        ),
+    ] = None,
+    sampler: Annotated[
+        Sampler | None,
+        typer.Option("--sampler", help="How points are chosen (tpe; grid for the space paper).", show_default=False),
+    ] = None,
+    pruner: Annotated[
+        Pruner | None,
+        typer.Option("--pruner", help="What cuts hopeless trials short (median; none for a grid).", show_default=False),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", "-n", min=1, help="Trials in all (20; the whole of a grid).", show_default=False),
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0.001, help="No trial begins after so long.", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trials at a time; they share the cores.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", help="URL of a database that machines share (a file in the folder).", show_default=False
+        ),
+    ] = None,
+    protocol: ProtocolOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the search and of every trial (999).")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (studies/DATA-MODEL).")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with a study, perhaps with a new budget.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search good settings of a model on validation. The test part stays closed; stopped, the same command goes on.
+
+    Example: **prismrec tune data/baby --model freedom --plugin clear --trials 50 --jobs 4**
+
+    Example: **prismrec tune data/baby --model freedom --space paper --out studies/parity**
+
+    Example: **prismrec tune --resume studies/parity --jobs 2**
+    """
+    from prismrec.io import locked
+    from prismrec.studies.search_folder import locate, recall, settle
+
+    console = Console(stderr=True, quiet=quiet)
+    budget = {"trials": trials, "hours": hours}
+    if resume is not None:
+        given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--space": space,
+                 "--sampler": sampler, "--pruner": pruner, "--protocol": protocol, "--seed": seed, "--device": device,
+                 "--out": out}  # fmt: skip
+        named = [name for name, value in given.items() if value is not None]
+        if named:
+            raise PrismError(
+                f"--resume goes on with what {resume / 'study.yaml'} asks; leave out {', '.join(named)}, or begin another "
+                "search. A new budget (--trials, --hours), --jobs and --storage may be given."
+            )
+        folder, asked = resume, locate(recall(resume, storage or ""), data)
+        if any(budget.values()):
+            asked = asked.model_copy(update={"trials": trials or 0, "hours": hours or 0.0})
+    else:
+        asked = _ask(data, model, plugin or [], config, assign or [], space or "default", sampler, pruner, trials, hours,
+                     protocol, seed, device, console)  # fmt: skip
+        folder = out or Path("studies") / f"{asked.data.name}-{asked.cfg.label}"
+        asked = asked.model_copy(update={"storage": storage or ""})
+    asked = settle(folder, asked)
+    with locked(folder):
+        _search(asked, folder, jobs, console, quiet)
+
+
+def _ask(
+    data: str | None,
+    model: str | None,
+    plugins: list[str],
+    config: Path | None,
+    assignments: list[str],
+    space: str,
+    sampler: Sampler | None,
+    pruner: Pruner | None,
+    trials: int | None,
+    hours: float | None,
+    protocol: StrEnum | None,
+    seed: int | None,
+    device: str | None,
+    console: Console,
+) -> Asked:
+    """The question that options put, their defaults filled in."""
+    from prismrec.data.sources import read
+    from prismrec.experiment import configure
+    from prismrec.plugins import plugin_named
+    from prismrec.recipes import recipe_named
+    from prismrec.studies.search import Asked
+    from prismrec.studies.search_space import arm_space, read_space, without
+
+    if data is None:
+        raise PrismError("No data is named. Example: prismrec tune data/baby --model freedom")
+    if model is None and config is None:
+        raise PrismError("No model is named. Give --model NAME, or --config FILE with one.")
+    if model is not None:  # what can be said before the data is read, which may take long
+        recipe_named(model)
+    for name in plugins:
+        plugin_named(name)
+    _say(console, f"reading {data} …")
+    dataset = read(data)
+    dataset.require("train", "valid")
+    cfg, _ = configure(
+        dataset,
+        model,
+        plugins,
+        config,
+        assignments,
+        protocol=None if protocol is None else protocol.value,
+        seed=seed,
+        device=device,
+    )
+    own = Path(space).suffix in (".yaml", ".yml")
+    dimensions = read_space(Path(space), cfg) if own else arm_space(cfg, space)
+    if sampler is None:
+        sampler = Sampler.GRID if space == "paper" else Sampler.TPE
+    if pruner is None:
+        pruner = Pruner.NONE if sampler is Sampler.GRID else Pruner.MEDIAN
+    if trials is None and hours is None and sampler is not Sampler.GRID:
+        trials = _TRIALS
+    return Asked.of(
+        cfg,
+        dataset,
+        data,
+        without(dimensions, assignments),
+        f"The space {space}",
+        sampler=sampler.value,
+        pruner=pruner.value,
+        trials=trials or 0,
+        hours=hours or 0.0,
+    )
+
+
+def _search(asked: Asked, folder: Path, jobs: int, console: Console, quiet: bool) -> None:
+    from prismrec.cli.trials import Progress, announce, conclude
+    from prismrec.studies.search import Search
+
+    search = Search(asked, folder, jobs, asked.storage)
+    announce(console, search)
+    try:
+        with Progress(console, search) as progress:
+            for trial in search.run():
+                progress.ended(trial)
+    except KeyboardInterrupt:
+        told = " --storage URL" if asked.storage else ""
+        Console(stderr=True).print(
+            f"Interrupted. Go on with: prismrec tune --resume {folder}{told}", markup=False, soft_wrap=True
+        )
+        raise typer.Exit(130) from None
+    conclude(search, quiet)
+
+
+def _say(console: Console, text: str, style: str = "dim") -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
