@@ -94,11 +94,13 @@ def forest(scores: Scores, metric: str, span: Span) -> dict[str, str]:
     return interval_mark(low, scores.mean[metric], high, span)
 
 
-def interval_mark(low: float, value: float, high: float, span: Span) -> dict[str, str]:
-    """The same for ends and a middle."""
+def interval_mark(low: float, value: float, high: float, span: Span, single: Sequence[float] = ()) -> dict[str, str]:
+    """The same for ends and a middle; ``single`` values, such as those of each seed, are strokes where they fall."""
     room = span[1] - span[0] or 1.0
-    a, x, b = (3 + 144 * (v - span[0]) / room for v in (low, value, high))
+    a, x, b, *each = (3 + 144 * (min(max(v, span[0]), span[1]) - span[0]) / room for v in (low, value, high, *single))
     line = f'<line class="rule" x1="0" y1="9" x2="150" y2="9"/><line x1="{a:.1f}" y1="9" x2="{b:.1f}" y2="9"/>'
+    if len(each) > 1:
+        line += "".join(f'<line class="seed" x1="{at:.1f}" y1="3" x2="{at:.1f}" y2="15"/>' for at in each)
     return {"svg": f'<svg viewBox="0 0 150 18" aria-hidden="true">{line}<circle cx="{x:.1f}" cy="9" r="4"/></svg>'}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, WIDTH, as_svg, canvas, style
+from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, WIDTH, as_svg, canvas, signed, style
 
 
 def bars(
@@ -65,22 +65,29 @@ def grouped(names: Sequence[str], series: Mapping[str, Sequence[float]], x: str)
 
 
 def differences(
-    names: Sequence[str], values: Sequence[float], low: Sequence[float], high: Sequence[float], x: str
+    names: Sequence[str],
+    values: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    x: str,
+    sure: Sequence[bool] | None = None,
 ) -> str:
     """A difference for each name, first on top, with its interval, around 0.
 
-    A dot is full where the interval leaves 0 out, in one colour above 0 and in another below, and hollow where it does not.
+    A dot is full where the difference is ``sure``, in one colour above 0 and in another below, and hollow where it is not.
+    Without ``sure``, it is where the interval leaves 0 out.
     """
+    told = [a > 0 or b < 0 for a, b in zip(low, high, strict=True)] if sure is None else sure
     with canvas(0.8 + 0.3 * len(names)) as (figure, axes):
         axes.axvline(0, color=MUTED, linewidth=1)
         span = max([*map(abs, low), *map(abs, high), 1e-9])
-        for place, value, a, b in zip(range(len(names))[::-1], values, low, high, strict=True):
-            colour = MUTED if a <= 0 <= b else SERIES[2] if value > 0 else SERIES[1]
+        for place, value, a, b, full in zip(range(len(names))[::-1], values, low, high, told, strict=True):
+            colour = MUTED if not full else SERIES[2] if value > 0 else SERIES[1]
             axes.plot([a, b], [place, place], color=colour, linewidth=2, solid_capstyle="round")
-            face = PAPER if a <= 0 <= b else colour
+            face = colour if full else PAPER
             axes.plot([value], [place], "o", markersize=6.5, markerfacecolor=face, markeredgecolor=colour)
             axes.text(
-                1.02, place, f"{value:+.4f}", transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK
+                1.02, place, signed(value), transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK
             )
         axes.set_xlim(-1.08 * span, 1.08 * span)
         axes.set_ylim(-0.6, len(names) - 0.4)

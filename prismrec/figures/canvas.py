@@ -150,5 +150,11 @@ def embedded(svg: str) -> str:
     return re.sub(r' width="\d+" height="\d+"', "", text, count=1)
 
 
+def signed(value: float, form: str = "+.4f") -> str:
+    """A number with a true minus sign, and 0 without any."""
+    text = f"{value:{form}}"
+    return text.lstrip("+-") if not text.strip("+-0.") else text.replace("-", "−")
+
+
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from prismrec.figures.canvas import INK, MUTED, SERIES, as_svg, canvas
+from prismrec.figures.canvas import INK, MUTED, SERIES, as_svg, canvas, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def heatmap(
                 _cell(axes, (r, c), known.get((r, c)), low, high, diverging, (r, c) == framed)
                 if (r, c) in known and written:
                     size = 9 if len(columns) <= 6 else 7.5
-                    text = f"{known[r, c]:{form}}"
+                    text = signed(known[r, c], form)
                     axes.text(c + 0.5, r + 0.5, text, ha="center", va="center", fontsize=size, color=INK)
         axes.set_xlim(0, len(columns))
         axes.set_ylim(len(rows), 0)
@@ -115,6 +115,6 @@ def _scale(figure: Figure, axes: Axes, ends: tuple[float, float], what: str, div
     )  # fmt: skip
     strip.outline.set_visible(False)
     marks = [low, 0.0, high] if diverging else [low, high]
-    strip.set_ticks(marks, labels=[f"{mark:{form}}" for mark in marks])
+    strip.set_ticks(marks, labels=[signed(mark, form) for mark in marks])
     strip.set_label(what)
     strip.ax.tick_params(length=0)

@@ -1,7 +1,8 @@
-"""Self-contained HTML pages of a run, of several, of a diagnosis: no network, light and dark, wide and narrow."""
+"""Self-contained HTML pages of a run, of several, of a study, of a diagnosis: no network, light and dark."""
 
+from prismrec.report.board import write_board
 from prismrec.report.diagnosis import write_diagnosis
 from prismrec.report.leaderboard import leaderboard_rows, write_leaderboard
 from prismrec.report.run import write_run_report
 
-__all__ = ["leaderboard_rows", "write_diagnosis", "write_leaderboard", "write_run_report"]
+__all__ = ["leaderboard_rows", "write_board", "write_diagnosis", "write_leaderboard", "write_run_report"]

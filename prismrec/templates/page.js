@@ -39,7 +39,9 @@
     const value = (row, column) => {
       const cell = row.cells[column], given = cell.dataset.sort;
       if (given !== undefined) return given === "" ? null : Number(given);
-      return cell.textContent.trim().toLowerCase();
+      const text = cell.textContent.trim();
+      if (column === 0 || !/^[<+−\-–]?\s?[\d[]|^–$/.test(text)) return text.toLowerCase();
+      return text === "–" ? null : Number.parseFloat(text.replace(/[<[,\s]/g, "").replace("−", "-"));
     };
     heads.forEach((head, column) => {
       if (head.dataset.plain !== undefined) return;
@@ -60,10 +62,10 @@
         body.append(...order.map(([, row]) => row), ...pinned);
       });
     });
-    if (free.length < 4) return;
+    if (table.dataset.filter === undefined || free.length < 4) return;
     const find = make("div", { class: "find" }), label = make("label", {}, "Filter "), input = make("input", { type: "search" });
     const status = make("span", { role: "status" });
-    input.placeholder = table.dataset.filter || "";
+    input.placeholder = table.dataset.filter;
     input.addEventListener("input", () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
       free.forEach((row) => { row.hidden = !words.every((w) => row.cells[0].textContent.toLowerCase().includes(w)); });

@@ -14,8 +14,9 @@ from prismrec.data.synthetic import draw
 from prismrec.diagnostics import Subject, diagnose
 from prismrec.evaluate import Evaluator
 from prismrec.experiment import configure, run
-from prismrec.report import write_diagnosis, write_leaderboard, write_run_report
+from prismrec.report import write_board, write_diagnosis, write_leaderboard, write_run_report
 from prismrec.runs import Run
+from prismrec.studies.board import Board
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARMS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -63,4 +64,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     metrics = list(Run.read(folders[0]).test.mean)
     oracle = Evaluator.of(data, "test", metrics=metrics).evaluate(planted.oracle())
     found["leaderboard"] = write_leaderboard(out / "board", folders, data, oracle=oracle, truth=planted.oracle())
+    arms = {Run.read(folder).result["label"]: [Run.read(folder)] for folder in folders}
+    for seed in (4, 5):
+        settings = {"train.epochs": 3, "train.lr": 0.02}
+        cfg, _ = configure(data, "vbpr", ("clear",), settings=settings, seed=seed, device="cpu", threads=1)
+        run(cfg, data, out / "more" / f"seed-{seed}")
+    arms["vbpr+clear"] = [Run.read(out / "more" / f"seed-{seed}") for seed in (4, 5)]
+    board = Board.of(arms, data, ["recall@10", "recall@20", "ndcg@20"])
+    found["study"] = write_board(out / "study.html", board, command="prismrec compare data --models vbpr")
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-KINDS = ("run", "floor", "leaderboard", "diagnosis")
+KINDS = ("run", "floor", "leaderboard", "diagnosis", "study")
 SIZES = {1280: 900, 390: 844}
 AXED = {(1280, "light"), (390, "dark")}  # it takes seconds; colours do not hang on the width, nor labels on the colours
 
@@ -114,6 +114,20 @@ def test_the_leaderboard_sorts_by_its_heads_and_keeps_the_oracle_last(pages: dic
         assert column(page, 0) == [*sorted(before[:-1]), "oracle"]
         page.locator("table.lively thead th").nth(9).locator("button").click()  # time in all: cheapest first
         assert {"mostpop", "itemknn"} == set(column(page, 0)[:2])
+
+
+def test_sheets_of_a_study_sort_by_the_number_that_they_show(pages: dict[str, Path], browser: Any) -> None:
+    with opened(browser, pages["study"]) as page:
+        table = page.locator("section[aria-labelledby=gains] table.lively").first
+        head = table.locator("thead th", has_text="difference")
+        head.locator("button").click()
+        cells = table.locator("tbody tr").evaluate_all("rows => rows.map((r) => r.cells[2].textContent)")
+        shown = [float(text.split()[0].replace("−", "-")) for text in cells]
+        assert len(shown) > 2 and shown == sorted(shown, reverse=True) and shown[-1] < 0
+        costs = page.locator("section[aria-labelledby=costs] table.lively")
+        costs.locator("thead th", has_text="s/epoch").locator("button").click()
+        cells = costs.locator("tbody tr").evaluate_all("rows => rows.map((r) => r.cells[1].textContent)")
+        assert cells[-1] == cells[-2] == "–"  # what has no value comes last
 
 
 def test_the_leaderboard_is_filtered_by_words(pages: dict[str, Path], browser: Any) -> None:
