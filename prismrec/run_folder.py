@@ -117,9 +117,14 @@ def saved_trial(folder: Path) -> dict[str, Any]:
     return trial
 
 
+def trial_stands(folder: Path) -> bool:
+    """Whether a folder holds a finished trial, whose test part may have been opened since."""
+    return (folder / _TRIAL).is_file()
+
+
 def is_trial(folder: Path, cfg: RunConfig, dataset: Dataset) -> bool:
     """Whether a folder holds a finished trial of these very settings on this very data, its test part not opened."""
-    if not (folder / _TRIAL).is_file() or finished(folder):
+    if not trial_stands(folder) or finished(folder):
         return False
     saved, known = saved_config(folder)
     return saved == cfg and known.get("fingerprint") == dataset.fingerprint

@@ -82,8 +82,9 @@ class Model(nn.Module, ABC):
 
     ``name``: lower case, as on the command line. ``needs``: the least number of modalities. ``whole_table``: True where raw
     features travel through a graph, so that every step needs all items' features rather than the batch's.
-    ``uses_weights``: whether interaction weights change anything. ``compared``: whose implementation gave the same scores
-    and losses with the same weights, graphs and batches; empty where none was run beside it (docs/models.md has the figures).
+    ``uses_weights``: whether interaction weights change anything. ``random``: whether a seed does. ``compared``: whose
+    implementation gave the same scores and losses with the same weights, graphs and batches; empty where none was run
+    beside it (docs/models.md has the figures).
     ``spaces``: what a search may try, by name.
     """
 
@@ -95,6 +96,7 @@ class Model(nn.Module, ABC):
     n_neg: ClassVar[int] = 1
     whole_table: ClassVar[bool] = False
     uses_weights: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     compared: ClassVar[str] = ""
 
     cfg: Strict

@@ -28,6 +28,8 @@ _EASE_LIMIT = 40_000  # items: its inverse is dense by nature, 8·I² bytes, so 
 class Floor(Model):
     """A model without parameters: built once from the training rows."""
 
+    random = False
+
     def loss(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:
         return {}
 

@@ -1,0 +1,104 @@
+"""``prismrec compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prismrec.cli.pursue import pursue, say, taken_up
+from prismrec.cli.runs import ProtocolOption, Quiet
+from prismrec.errors import PrismError
+
+
+def compare(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--models", "-m", help="Names from `prismrec models`, with commas or repeated; freedom+clear too."
+        ),
+    ] = None,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugins", "-p", help="Each is tried on each model that it acts on; chns+synergy are two at once."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", "-s", min=1, help="Runs of each arm with its best settings.")] = 5,
+    trials: Annotated[
+        int, typer.Option("--trials", "-n", min=0, help="Trials of each arm's search; 0: no search.")
+    ] = 20,
+    space: Annotated[str, typer.Option("--space", help="`default`, `paper`, or a YAML file.")] = "default",
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting of all arms that have it; it is not searched.")
+    ] = None,
+    protocol: ProtocolOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The first seed, and that of the searches (999).")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each run.")] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at a time (cores / threads).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (studies/DATA-compare).")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a comparison.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare models on equal terms: as many trials each, chosen on validation, then several seeds, tested once.
+
+    MostPop, ItemKNN and EASE are always among them. Stopped at any time, the same command, or --resume, goes on.
+
+    Example: **prismrec compare data/baby --models lightgcn,vbpr,freedom --plugins clear --seeds 5 --trials 20**
+
+    Example: **prismrec compare --resume studies/baby-compare**
+    """
+    from prismrec.cli.board import conclude
+    from prismrec.data.sources import read
+    from prismrec.studies.arms import arms, chains
+    from prismrec.studies.question import Question, check
+    from prismrec.studies.search import DataOf
+
+    console = Console(stderr=True, quiet=quiet)
+    jobs_ = jobs or max(1, _cores() // threads)
+    if resume is not None:
+        named = {"DATA": data, "--models": models, "--plugins": plugins, "--set": assign, "--out": out}
+        question = taken_up(resume, "compare", [name for name, value in named.items() if value])
+        pursue(question, resume, jobs_, console, lambda study: conclude(study, quiet))
+        return
+    if data is None:
+        raise PrismError("No data is named. Example: prismrec compare data/baby --models vbpr,freedom")
+    wanted, notes = chains(split(models), split(plugins))
+    if not split(models):
+        raise PrismError(
+            "No models are named. Example: prismrec compare data/baby --models vbpr,freedom --plugins clear"
+        )
+    say(console, f"reading {data} …")
+    dataset = read(data)
+    dataset.require("train", "valid", "test")
+    for note in notes:
+        say(console, note)
+    run = {"protocol": None if protocol is None else protocol.value, "seed": seed, "device": device, "threads": threads}
+    known = {key: value for key, value in run.items() if value is not None}
+    question = Question(
+        kind="compare",
+        data=DataOf(path=str(Path(data).resolve()), name=dataset.name, fingerprint=dataset.fingerprint),
+        arms=arms(wanted, assign or (), known, space, seeds),
+        trials=trials,
+    )
+    check(question)
+    folder = out or Path("studies") / f"{dataset.name}-compare"
+    pursue(question, folder, jobs_, console, lambda study: conclude(study, quiet))
+
+
+def split(given: list[str] | None) -> list[str]:
+    """Names given with commas or one by one."""
+    return [name for text in given or [] for name in text.split(",") if name]
+
+
+def _cores() -> int:
+    from prismrec.machine import cores
+
+    return cores()

@@ -1,0 +1,94 @@
+"""What a person sees of a study while it is worked on: what ends, how fast, how long it still takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from prismrec.cli.watch import clock
+from prismrec.errors import PrismError
+
+if TYPE_CHECKING:
+    from prismrec.studies.question import Question
+    from prismrec.studies.study import Event, Study
+
+
+def taken_up(folder: Path, kind: str, named: Sequence[str]) -> Question:
+    """The question that stands in a folder, for ``--resume``; ``named``: options that say it again, and are refused."""
+    from prismrec.studies.question import STUDY, read_question
+
+    if named:
+        raise PrismError(f"--resume goes on with what {folder / STUDY} asks; leave out {', '.join(named)}.")
+    question = read_question(folder)
+    if question.kind != kind:
+        raise PrismError(f"{folder} is of another command. Go on with it: prismrec {question.kind} --resume {folder}")
+    return question
+
+
+def pursue(question: Question, folder: Path, jobs: int, console: Console, conclude: Callable[[Study], None]) -> None:
+    """Work on a study to its end and ``conclude`` it; Ctrl-C stops it and says how to go on."""
+    from prismrec.io import locked
+    from prismrec.studies.question import begin
+    from prismrec.studies.study import Study
+
+    question = begin(question, folder)
+    with locked(folder):
+        study = Study(question, folder, jobs)
+        arms = len(question.arms)
+        say(
+            console,
+            f"{question.kind}: {arms} arms on {question.data.name}, {study.total:,} trials and runs, {jobs} at a time; "
+            f"{study.done:,} are done · study folder: {folder}",
+            "bold",
+        )
+        try:
+            _work(study, console)
+        except KeyboardInterrupt:
+            Console(stderr=True).print(
+                f"Interrupted. Go on with: prismrec {question.kind} --resume {folder}", markup=False, soft_wrap=True
+            )
+            raise typer.Exit(130) from None
+        for arm, why in study.failures.items():
+            say(console, f"{arm} came to nothing: {why}", "red")
+        conclude(study)
+
+
+def _work(study: Study, console: Console) -> None:
+    start, before = time.monotonic(), study.done
+    status = console.status("") if console.is_terminal and not console.quiet else None
+    if status is not None:
+        status.start()
+    try:
+        for event in study.work():
+            ended, elapsed = study.done - before, time.monotonic() - start
+            left = clock((study.total - study.done) * elapsed / ended)
+            pace = f"{study.done:,} of {study.total:,}, {_rate(ended, elapsed)}, left {left}"
+            say(console, f"{_line(event)}  {pace}", "")
+            if status is not None:
+                status.update(pace)
+    finally:
+        if status is not None:
+            status.stop()
+
+
+def _line(event: Event) -> str:
+    if event.error:
+        return f"{event.arm}  {event.what}  failed: {event.error}"
+    value = "" if event.value is None else f"  {event.value:.4f}"
+    took = "" if event.seconds is None else f"  {clock(event.seconds)}"
+    return f"{event.arm}  {event.what}{value}{took}"
+
+
+def _rate(ended: int, seconds: float) -> str:
+    rate = 60 * ended / max(seconds, 1e-9)
+    return f"{rate:.1f} a minute" if rate >= 1 else f"{60 * rate:.1f} an hour"
+
+
+def say(console: Console, text: str, style: str = "dim") -> None:
+    """A line of plain text, as wide as it is."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
