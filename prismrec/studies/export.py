@@ -70,10 +70,10 @@ def _table(sheet: Sheet, title: bool = False) -> Table:
     table = Table(title=above, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     columns = []
     for i, name in enumerate(sheet.columns):
-        head = Text(name, justify="left" if _words(sheet, i) else "right")
+        head = Text(name, justify="left" if i < sheet.words else "right")
         table.add_column(head, no_wrap=True, overflow="fold" if i == 0 else "ellipsis")
         cells = [row[i] for row in sheet.rows]
-        columns.append([Text(cell.text) for cell in cells] if _words(sheet, i) else _aligned(cells, len(name)))
+        columns.append([Text(cell.text) for cell in cells] if i < sheet.words else _aligned(cells, len(name)))
     for drawn in zip(*columns, strict=True):
         table.add_row(*drawn)
     return table
@@ -82,11 +82,6 @@ def _table(sheet: Sheet, title: bool = False) -> Table:
 def _widest(cells: Sequence[Cell]) -> tuple[str, str]:
     """What takes the most room beside the figures of a column: they stand below each other only if all leave that room."""
     return max((cell.aside for cell in cells), key=len), max((cell.marks for cell in cells), key=len)
-
-
-def _words(sheet: Sheet, place: int) -> bool:
-    """Whether a column holds names."""
-    return place == 0 or sheet.columns[place] == "against"
 
 
 def _aligned(cells: Sequence[Cell], least: int) -> list[Text]:
@@ -112,7 +107,7 @@ def markdown(board: Board) -> str:
 
 
 def _section(sheet: Sheet) -> str:
-    rule = ["---" if _words(sheet, i) else "---:" for i in range(len(sheet.columns))]
+    rule = ["---" if i < sheet.words else "---:" for i in range(len(sheet.columns))]
     lines = [list(map(_escaped_md, sheet.columns)), rule, *([_cell_md(cell) for cell in row] for row in sheet.rows)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"## {_escaped_md(sheet.title)}\n\n{table}\n\n{_escaped_md(sheet.note)}\n"
@@ -153,7 +148,7 @@ def latex(board: Board) -> str:
 
 
 def _float(sheet: Sheet) -> str:
-    columns = "".join("l" if _words(sheet, i) else "r" for i in range(len(sheet.columns)))
+    columns = "".join("l" if i < sheet.words else "r" for i in range(len(sheet.columns)))
     widest = [_widest([row[i] for row in sheet.rows])[0] for i in range(len(sheet.columns))]
     rows = [" & ".join(map(_cell_tex, row, widest)) + r" \\" for row in sheet.rows]
     return "\n".join(

@@ -6,7 +6,7 @@ Terminal, Markdown and LaTeX draw the same sheets (``export``). Numbers are roun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prismrec.metrics import OF_HITS, Metric
 from prismrec.studies.board import Board
@@ -30,18 +30,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: ``name`` for files and labels; ``note`` says how to read it; the first column is words, the others numbers."""
+    """A table: ``name`` for files and labels; ``note`` says how to read it; the first ``words`` columns hold names."""
 
     name: str
     title: str
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    words: int = 1
 
     def cut(self, start: int, stop: int) -> Sheet:
         """Its first column and those from ``start`` to ``stop``."""
         rows = tuple((row[0], *row[start:stop]) for row in self.rows)
-        return Sheet(self.name, self.title, self.note, (self.columns[0], *self.columns[start:stop]), rows)
+        words = 1 + len(range(start, min(stop, self.words)))
+        return replace(self, columns=(self.columns[0], *self.columns[start:stop]), rows=rows, words=words)
 
 
 def sheets(board: Board) -> list[Sheet]:
@@ -151,7 +153,7 @@ def _comparisons(board: Board, name: str, title: str, note: str, found: Sequence
         )
         for row, c in found
     )
-    return Sheet(name, title, note, columns, rows)
+    return Sheet(name, title, note, columns, rows, words=2)
 
 
 def by_group(board: Board) -> list[Sheet]:
@@ -172,7 +174,9 @@ def by_group(board: Board) -> list[Sheet]:
             f"Groups by {unit}, with their number of users. Gain in {board.metric}; in brackets, users won : lost. "
             "↑, ↓: its 95 % bootstrap interval lies above, below 0 (not corrected: there are many)."
         )
-        made.append(Sheet(by.replace(" ", "-"), f"Gain over the host by {by}", note, ("arm", "against", *heads), rows))
+        made.append(
+            Sheet(by.replace(" ", "-"), f"Gain over the host by {by}", note, ("arm", "against", *heads), rows, words=2)
+        )
     return made
 
 
