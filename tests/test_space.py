@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import batch, context, loss, made, total
 
+from prismrec.cli.trials import span
 from prismrec.errors import PrismError
 from prismrec.models import MODELS, Model
 from prismrec.plugins import PLUGINS, Plugin
@@ -139,3 +141,13 @@ def test_spaces_cannot_be_changed() -> None:
     spaces: Any = named(default={})
     with pytest.raises(TypeError):
         spaces["more"] = {}
+
+
+def test_the_page_lists_the_spaces_at_hand() -> None:
+    def cell(space: Space) -> str:
+        return "; ".join(f"`{key}` {span(dimension)}" for key, dimension in space.items()) or "-"
+
+    page = (Path(__file__).resolve().parent.parent / "docs" / "tune.md").read_text(encoding="utf-8")
+    table = page.split("| of | `default` | `paper` |\n|---|---|---|\n")[1].strip().splitlines()
+    rows = [(owner.name, owner.spaces["default"], owner.spaces.get("paper", {})) for owner in OWNERS]
+    assert table == [f"| `{name}` | {cell(default)} | {cell(paper)} |" for name, default, paper in rows]

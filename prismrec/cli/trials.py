@@ -49,7 +49,9 @@ def span(dimension: Dimension) -> str:
 
 def word(value: Any) -> str:
     """A setting in a few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else "none" if value is None else str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "none" if value is None else str(value).lower()
 
 
 def brief(key: str) -> str:

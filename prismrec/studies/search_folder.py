@@ -26,7 +26,7 @@ def settle(folder: Path, asked: Asked) -> Asked:
     A folder that holds something else is refused. Written to ``study.yaml``, without the password of its storage.
     """
     if (folder / _STUDY).is_file():
-        before = recall(folder)
+        before = _read(folder)
         for part, name in _PARTS.items():
             if before.question[part] != asked.question[part]:
                 raise PrismError(
@@ -50,12 +50,7 @@ def settle(folder: Path, asked: Asked) -> Asked:
 
 def recall(folder: Path, storage: str = "") -> Asked:
     """What a folder's search was asked; ``storage``: the URL with the password that the folder does not keep."""
-    tree = read_yaml(folder / _STUDY) if (folder / _STUDY).is_file() else {}
-    if "tune" not in tree:
-        raise PrismError(
-            f"{folder} holds no search. Name the folder that `prismrec tune` wrote, or begin: prismrec tune DATA --model NAME"
-        )
-    asked = section(Asked, tree["tune"], f"{folder / _STUDY}: tune")
+    asked = _read(folder)
     if storage:
         return asked.model_copy(update={"storage": storage})
     if "***" in asked.storage:
@@ -63,6 +58,15 @@ def recall(folder: Path, storage: str = "") -> Asked:
             f"{folder} keeps its trials in {asked.storage}, whose password is not kept: give --storage URL."
         )
     return asked
+
+
+def _read(folder: Path) -> Asked:
+    tree = read_yaml(folder / _STUDY) if (folder / _STUDY).is_file() else {}
+    if "tune" not in tree:
+        raise PrismError(
+            f"{folder} holds no search. Name the folder that `prismrec tune` wrote, or begin: prismrec tune DATA --model NAME"
+        )
+    return section(Asked, tree["tune"], f"{folder / _STUDY}: tune")
 
 
 def locate(asked: Asked, data: str | None) -> Asked:
