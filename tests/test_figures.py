@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from prismrec.figures import (
     bars,
+    cloud,
     curves,
     densities,
     differences,
@@ -40,6 +41,9 @@ FIGURES = {
     "front": lambda: scatter(["x", "y", "z"], [0.1, 20, 30], [0.1, 0.3, 0.2], "seconds", "recall@20", front=True),
     "one point, front": lambda: scatter(["x"], [0.1], [0.1], "seconds", "recall@20", front=True),
     "band": lambda: curves({"a": ([1, 2], [0.1, 0.2])}, "recall@20", bands={"a": ([0.0, 0.1], [0.2, 0.3])}),
+    "dots": lambda: curves({"best": ([0, 1], [0.1, 0.2])}, "recall@20", dots={"trials": ([0, 1, 2], [0.1, 0.2, 0.1])}),
+    "cloud": lambda: cloud([0.001, 0.1, 3.0], [0.1, 0.3, 0.2], "reg", "recall@20"),
+    "cloud of words": lambda: cloud(["sum", True, None], [0.1, 0.3, 0.2], "fusion", "recall@20"),
     "differences": lambda: differences(["x", "y"], [0.1, -0.2], [0.05, -0.3], [0.15, 0.1], "difference"),
     "no difference": lambda: differences(["x"], [0.0], [0.0], [0.0], "difference"),
     "heat map": lambda: heatmap([[0.1, 0.2], [0.3, math.nan]], ["1", "2"], ["x", "y"], "recall@20", "k", "λ"),

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from prismrec.data.dataset import Dataset
 from prismrec.data.synthetic import draw
 from prismrec.experiment import configure, run
-from prismrec.report import write_board
+from prismrec.report import write_board, write_study
 from prismrec.report.board import group_maps, learning, said
 from prismrec.runs import Run
 from prismrec.studies.board import Board
 from prismrec.studies.row import Comparison
+from prismrec.studies.search import Trial
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +122,27 @@ def test_learning_is_the_mean_over_seeds(arms: Mapping[str, list[Run]]) -> None:
     short = replace(arms["vbpr"][1], epochs=arms["vbpr"][1].epochs[:2])
     fewer = learning({"vbpr": [arms["vbpr"][0], short]})
     assert fewer is not None and fewer["svg"] != drawn["svg"]
+
+
+def test_a_study_shows_its_board_and_what_its_searches_came_to(
+    arms: Mapping[str, list[Run]], board: Board, tmp_path: Path
+) -> None:
+    board.write(tmp_path / "board.json")
+    asked = {"kind": "compare", "data": {"name": "planted", "fingerprint": board.data.fingerprint}, "arms": {}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(asked), encoding="utf-8")
+    trial = asdict(Trial(0, "complete", 0.2, {"model.reg": 0.1}, 4, 3, 1.0))
+    record = {
+        "arm": "vbpr",
+        "metric": "recall@20",
+        "space": {"model.reg": [0.1]},
+        "importance": {},
+        "best": trial,
+        "trials": [trial],
+    }
+    searched = tmp_path / "searches" / "vbpr" / "trials" / "vbpr"
+    searched.mkdir(parents=True)
+    (searched / "search.json").write_text(json.dumps(record), encoding="utf-8")
+    text = write_study(tmp_path).read_text(encoding="utf-8")
+    assert f"prismrec compare --resume {tmp_path}" in text and "<h1>Comparison" in text
+    heads = re.findall(r'<h2 id="([^"]+)"', text)
+    assert heads[:3] == ["board", "search-vbpr", "figures"]

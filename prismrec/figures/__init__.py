@@ -16,9 +16,9 @@ from prismrec.figures.canvas import (
 )
 from prismrec.figures.heat import heatmap
 from prismrec.figures.lines import Line, curves, densities
-from prismrec.figures.points import scatter
+from prismrec.figures.points import cloud, scatter
 
 __all__ = [
-    "INK", "LINE", "MUTED", "PALETTE", "PAPER", "SERIES", "Line", "as_svg", "bars", "canvas", "curves", "densities",
+    "INK", "LINE", "MUTED", "PALETTE", "PAPER", "SERIES", "Line", "as_svg", "bars", "canvas", "cloud", "curves", "densities",
     "differences", "embedded", "grouped", "heatmap", "scatter", "standalone", "style",
 ]  # fmt: skip

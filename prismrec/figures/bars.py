@@ -24,7 +24,8 @@ def bars(
         places = list(range(len(names)))[::-1]
         axes.barh(places, values, height=0.66, color=SERIES[0])
         error = [[v - a for v, a in zip(values, low, strict=True)], [b - v for v, b in zip(values, high, strict=True)]]
-        axes.errorbar(values, places, xerr=error, fmt="none", color=INK, elinewidth=1.1, capsize=2.5)
+        if any(a < b for a, b in zip(low, high, strict=True)):
+            axes.errorbar(values, places, xerr=error, fmt="none", color=INK, elinewidth=1.1, capsize=2.5)
         top = max([*high, mark[1] if mark else 0.0, 1e-9])
         for place, value, end in zip(places, values, high, strict=True):
             axes.text(end + 0.015 * top, place, f"{value:.4f}", va="center", fontsize=9, color=INK)

@@ -60,11 +60,14 @@ def style(position: int) -> tuple[str, Any]:
     return SERIES[position % len(SERIES)], _DASHES[position // len(SERIES) % len(_DASHES)]
 
 
-def plain_numbers(axis: Axis) -> None:
-    """0.1, 1, 10 and a few in between on a logarithmic axis: powers would need mathematics in names as well."""
+def plain_numbers(axis: Axis, span: float = 1.0) -> None:
+    """0.1, 1, 10 and a few in between on a logarithmic axis: powers would need mathematics in names as well.
+
+    ``span``: largest value over smallest; where it is wide there is room for powers of ten alone.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_locator(LogLocator(subs=(1, 3) if span < 300 else (1,), numticks=6))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 

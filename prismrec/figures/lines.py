@@ -19,12 +19,14 @@ def curves(
     order: Sequence[str] | None = None,
     multiples: bool = False,
     bands: Mapping[str, Line] | None = None,
+    dots: Mapping[str, Line] | None = None,
 ) -> str:
     """One curve for each name; a dot where x is ``best[name]``. A logarithmic axis where values span 30-fold.
 
     ``ticks``: names of x = 0, 1, …, where x is no number. ``order``: names in the order of colours, where several
     figures of one page show some of them each. ``multiples``: x is positive and goes on a logarithmic axis.
     ``bands``: lower and upper ends of a shaded band around a curve, at its x.
+    ``dots``: points without a line, by name, in the colours after those of the lines.
     """
     with canvas(3.1) as (figure, axes):
         for name, (xs, ys) in lines.items():
@@ -35,7 +37,10 @@ def curves(
             at = (best or {}).get(name)
             if at is not None and at in list(xs):
                 axes.plot([at], [ys[list(xs).index(at)]], "o", color=colour, markersize=5)
-        values = [v for _, ys in lines.values() for v in ys]
+        for number, (name, (xs, ys)) in enumerate((dots or {}).items(), len(order or lines)):
+            axes.plot(xs, ys, "o", color=style(number)[0], markersize=4, alpha=0.75, markeredgewidth=0, label=name)
+        every = {**lines, **(dots or {})}
+        values = [v for _, ys in every.values() for v in ys]
         if min(values) > 0 and max(values) > 30 * min(values):
             axes.set_yscale("log")
             plain_numbers(axes.yaxis)
@@ -47,12 +52,12 @@ def curves(
             marks = sorted({v for xs, _ in lines.values() for v in xs})
             axes.set_xticks(marks, [f"{v:g}" for v in marks])
         elif ticks is None:
-            whole_numbers(axes, [v for xs, _ in lines.values() for v in xs])
+            whole_numbers(axes, [v for xs, _ in every.values() for v in xs])
         else:
             axes.set_xticks(range(len(ticks)), ticks)
         axes.grid(axis="y", color=LINE, linewidth=0.7)
-        if len(lines) > 1:
-            figure.legend(loc="outside lower left", ncols=min(3, len(lines)), frameon=False, fontsize=9, labelcolor=INK)
+        if len(every) > 1:
+            figure.legend(loc="outside lower left", ncols=min(3, len(every)), frameon=False, fontsize=9, labelcolor=INK)
         return as_svg(figure, f"{y} by {x}: " + ", ".join(lines))
 
 

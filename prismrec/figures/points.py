@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from prismrec.figures.canvas import INK, LINE, MUTED, SERIES, as_svg, canvas, plain_numbers
 
@@ -47,6 +48,27 @@ def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: s
         axes.set_ylabel(y)
         axes.grid(color=LINE, linewidth=0.7)
         return as_svg(figure, f"{y} against {x}: " + ", ".join(names))
+
+
+def cloud(xs: Sequence[Any], ys: Sequence[float], x: str, y: str) -> str:
+    """A point for each pair, the best one in another colour; a logarithmic x where it spans 30-fold, words side by side."""
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in xs)
+    with canvas(2.5, 3.6) as (figure, axes):
+        names = [] if numbers else list(dict.fromkeys(map(str, xs)))
+        places = list(xs) if numbers else [names.index(str(v)) for v in xs]
+        if numbers and min(places) > 0 and max(places) >= 30 * min(places):
+            axes.set_xscale("log")
+            plain_numbers(axes.xaxis, max(places) / min(places))
+        best = max(range(len(ys)), key=lambda k: ys[k])
+        axes.scatter(places, ys, s=22, color=SERIES[0], alpha=0.7, linewidths=0)
+        axes.scatter(places[best], ys[best], s=44, color=SERIES[1], zorder=3)
+        if names:
+            axes.set_xticks(range(len(names)), names)
+            axes.margins(x=0.15)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.grid(color=LINE, linewidth=0.7)
+        return as_svg(figure, f"{y} of {len(ys)} trials by {x}: the best {ys[best]:.4f} at {xs[best]}")
 
 
 def _front(xs: Sequence[float], ys: Sequence[float]) -> list[int]:

@@ -38,8 +38,9 @@ def write_board(
 ) -> Path:
     """Write the page of a board to ``path``; ``command`` is what makes it again.
 
-    ``more``: sections of a study's own (``name``, ``title``, ``note``, ``figures``, ``sheets``), which come after the
-    leaderboard. Runs are read where they are still found, in the folders that the board names or in ``runs`` beside the page.
+    ``more``: sections of a study's own (``name``, ``title``, ``note``, ``figures``, ``clouds``, ``sheets``), which come
+    after the leaderboard. Runs are read where they are still found, in the folders that the board names or in ``runs``
+    beside the page.
     """
     path = Path(path)
     runs = {row.arm: found for row in board.rows if (found := _runs(row, path.parent))}

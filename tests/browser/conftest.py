@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from prismrec.data.synthetic import draw
 from prismrec.diagnostics import Subject, diagnose
 from prismrec.evaluate import Evaluator
 from prismrec.experiment import configure, run
-from prismrec.report import write_board, write_diagnosis, write_leaderboard, write_run_report
+from prismrec.io import write_json, write_text
+from prismrec.report import write_board, write_diagnosis, write_leaderboard, write_run_report, write_study
 from prismrec.runs import Run
 from prismrec.studies.board import Board
+from prismrec.studies.search import Trial
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARMS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -72,4 +75,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     arms["vbpr+clear"] = [Run.read(out / "more" / f"seed-{seed}") for seed in (4, 5)]
     board = Board.of(arms, data, ["recall@10", "recall@20", "ndcg@20"])
     found["study"] = write_board(out / "study.html", board, command="prismrec compare data --models vbpr")
+    found["search"] = write_study(searched(out / "search"))
     return found
+
+
+def searched(folder: Path) -> Path:
+    """The folder of a search, as one leaves it."""
+    settings = [{"model.reg": 10.0**-n, "model.fusion": word} for n, word in enumerate(["sum", "concat"] * 6)]
+    trials = [Trial(n, "complete", 0.1 + 0.01 * (n % 5), at, 9, 7, 2.0) for n, at in enumerate(settings)]
+    record = {
+        "arm": "br-mrs-backbone", "metric": "recall@20", "sampler": "tpe", "pruner": "median", "seconds": 99.0,
+        "space": {"model.reg": {"low": 1e-12, "high": 1}, "model.fusion": ["sum", "concat"]},
+        "importance": {"model.reg": 0.9, "model.fusion": 0.1}, "best": asdict(trials[4]), "trials": [asdict(t) for t in trials],
+    }  # fmt: skip
+    write_json(folder / "trials" / "br-mrs-backbone" / "search.json", record)
+    write_text(folder / "study.yaml", "tune: {data: {name: planted}}")
+    return folder

@@ -1,0 +1,125 @@
+"""The page of a study's folder: its board, what its sweep varied, the searches of its arms."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from prismrec.config import read_yaml
+from prismrec.errors import PrismError
+from prismrec.figures import curves, heatmap
+from prismrec.io import read_json
+from prismrec.report.board import write_board
+from prismrec.report.page import write_page
+from prismrec.report.search import options_of, searches, section, short_path, word, write_search
+from prismrec.studies.board import Board
+
+STUDY = "study.yaml"
+_TITLES = {"compare": "Comparison", "ablate": "Ablation", "sweep": "Sweep"}
+
+Asked = Mapping[str, Any]
+"""What study.yaml says."""
+
+
+def write_study(folder: str | Path) -> Path:
+    """Write ``report.html`` into the folder of a comparison, an ablation, a sweep or a search, as far as that has come."""
+    folder = Path(folder)
+    if not (folder / STUDY).is_file():
+        raise PrismError(
+            f"{folder} is no study: it has no {STUDY}. Name the folder that `prismrec compare` or `tune` wrote."
+        )
+    asked = read_yaml(folder / STUDY)
+    if "tune" in asked:
+        return write_search(folder, str(asked["tune"]["data"]["name"]))
+    command = f"prismrec {asked['kind']} --resume {shlex.quote(str(folder))}"
+    title = str(asked.get("title") or _TITLES.get(asked["kind"], asked["kind"]))
+    swept = sweep(asked, folder)
+    parts = [*([swept] if swept else []), *(section(record) for record in searches(folder))]
+    if (folder / "board.json").is_file():
+        return write_board(folder / "report.html", Board.read(folder / "board.json"), title, command, parts)
+    if not parts:
+        raise PrismError(f"{folder} has nothing to show yet. Go on with it: {command}")
+    return write_page(
+        folder / "report.html",
+        "search.html",
+        title=f"{title} on {asked['data']['name']}",
+        heading=title,
+        on=f"on {asked['data']['name']}",
+        says=[] if swept is None else [swept["says"]],
+        facts=[("arms", str(len(asked["arms"]))), ("data fingerprint", asked["data"]["fingerprint"])],
+        sections=parts,
+        command=command,
+    )
+
+
+def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
+    """What varied along one or two settings: a curve or a heat map of validation, and of the test part if it was opened."""
+    axes = list(asked.get("axes") or ())
+    if not axes:
+        return None
+    found = [(point(arm["config"], axes), _results(folder / "runs" / name)) for name, arm in asked["arms"].items()]
+    known = [(at, results) for at, results in found if results]
+    if not known:
+        return None
+    metric = str(known[0][1][0]["config"]["train"]["metric"])
+    parts = [part for part in ("valid", "test") if all(part in result for _, results in known for result in results)]
+    figures = [_drawn(known, axes, part, metric) for part in parts]
+    values = {at: fmean(result["valid"][metric] for result in results) for at, results in known}
+    best = max(values, key=values.__getitem__)
+    named = ", ".join(f"{short_path(axis)} {word(value)}" for axis, value in zip(axes, best, strict=True))
+    says = f"Of {len(found)} settings, validation is best at {named}: {metric} {values[best]:.4f}."
+    return {
+        "name": "sweep",
+        "title": "Sweep",
+        "note": says,
+        "says": says,
+        "figures": figures,
+        "clouds": [],
+        "sheets": [],
+    }
+
+
+def point(config: Asked, axes: Sequence[str]) -> tuple[Any, ...]:
+    """The values of settings such as model.layers or clear.rank in a tree of settings; None where there is none."""
+    values = []
+    for axis in axes:
+        here: Any = config if axis.split(".")[0] in config else config.get("plugins", {})
+        for key in axis.split("."):
+            here = here.get(key) if isinstance(here, Mapping) else None
+        values.append(here)
+    return tuple(values)
+
+
+def _results(arm: Path) -> list[Asked]:
+    """What the runs of an arm came to; a trial where the test part was not opened."""
+    found = []
+    for run in sorted(arm.glob("seed-*")):
+        path = next((run / name for name in ("result.json", "trial.json") if (run / name).is_file()), None)
+        if path is not None:
+            found.append(read_json(path))
+    return found
+
+
+def _drawn(
+    known: Sequence[tuple[tuple[Any, ...], list[Asked]]], axes: list[str], part: str, metric: str
+) -> dict[str, Any]:
+    values = {at: [result[part][metric] for result in results] for at, results in known}
+    what = f"{'validation' if part == 'valid' else part} {metric}"
+    title = {"valid": "Validation", "test": "Test"}[part]
+    across = options_of([at[0] for at in values])
+    if len(axes) == 2:
+        down = options_of([at[1] for at in values])
+        cells = [[fmean(values[x, y]) if (x, y) in values else math.nan for x in across] for y in down]
+        rows, columns = [word(v) for v in down], [word(v) for v in across]
+        svg = heatmap(cells, rows, columns, what, short_path(axes[0]), short_path(axes[1]))
+        return {"svg": svg, "title": title, "caption": "Mean over seeds. The frame is the best cell."}
+    at = [float(place) for place in range(len(across))]
+    each = [values[(value,)] for value in across]
+    line = {what: (at, [fmean(v) for v in each])}
+    band = {what: ([min(v) for v in each], [max(v) for v in each])}
+    svg = curves(line, what, x=short_path(axes[0]), ticks=[word(value) for value in across], bands=band)
+    return {"svg": svg, "title": title, "caption": "Mean over seeds; the band goes from the worst to the best seed."}
