@@ -15,7 +15,7 @@ from program import call
 
 from prismrec.errors import PrismError
 from prismrec.report import write_study
-from prismrec.report.search import said, section
+from prismrec.report.search import said, section, together
 from prismrec.report.study import point, sweep
 from prismrec.studies.search import Trial, best_of
 
@@ -64,7 +64,10 @@ def test_a_search_in_words() -> None:
         "train.lr, with 80% of the importance"
         in said(record(trials(), importance={"train.lr": 0.8, "model.reg": 0.2}))[1]
     )
-    assert said(record(trials()[-1:])) == ["0 trials were trained to their end, 1 failed: nothing can be chosen yet."]
+    assert said(record(trials()[-1:])) == [
+        "0 trials were trained to their end, 1 failed: nothing can be chosen yet.",
+        "Nothing here has seen the test part.",
+    ]
 
 
 def test_two_settings_in_every_combination_are_a_heat_map_and_others_are_clouds() -> None:
@@ -155,3 +158,11 @@ def test_what_is_no_study_or_has_nothing_to_show_is_refused(tmp_path: Path) -> N
     write(tmp_path / "study.yaml", {"tune": {"data": DATA}})
     with pytest.raises(PrismError, match="prismrec tune --resume"):
         write_study(tmp_path)
+
+
+def test_searches_of_a_study_stand_together_each_folded() -> None:
+    found = together([record(trials()), record(trials()[-1:], arm="bpr")])
+    assert [fold["title"] for fold in found["folds"]] == ["Search for vbpr", "Search for bpr"]
+    (figure,) = found["figures"]
+    assert "vbpr" in figure["svg"] and "bpr</text>" not in figure["svg"].replace("vbpr</text>", "")
+    assert together([record(trials()[-1:])])["figures"] == []

@@ -1,10 +1,13 @@
-"""What a comparison comes to: leaderboards in the terminal and in files."""
+"""What a study comes to: leaderboards and sweeps, in the terminal and in files."""
 
 from __future__ import annotations
 
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from prismrec.cli.pursue import say
 
@@ -18,7 +21,7 @@ def conclude(study: Study, quiet: bool) -> None:
     """Print the leaderboard and write it: board.json, .md, .tex, .csv and a page."""
     from prismrec.data.sources import read
     from prismrec.errors import PrismError
-    from prismrec.report import write_board
+    from prismrec.report import write_study
     from prismrec.studies import export
     from prismrec.studies.board import Board
 
@@ -31,7 +34,47 @@ def conclude(study: Study, quiet: bool) -> None:
     console = Console()
     export.show(console, board)
     files = export.write(board, study.folder)
-    page = write_board(study.folder / "report.html", board, command=f"prismrec compare --resume {study.folder}")
+    page = write_study(study.folder)
     if not quiet:
         say(console, f"look at: {page}", "")
         say(console, f"written: {', '.join(str(file) for file in files)}", "")
+
+
+def conclude_sweep(study: Study, quiet: bool) -> None:
+    """Print what each point of a sweep came to and write it: sweep.csv and a page."""
+    import polars as pl
+
+    from prismrec.config import resolve
+    from prismrec.errors import PrismError
+    from prismrec.io import atomic
+    from prismrec.report import write_study
+    from prismrec.studies.search_space import setting
+
+    results = study.results()
+    if not results:
+        raise PrismError(f"No run of {study.folder} stands; nothing can be drawn.")
+    rows = []
+    for name, found in results.items():
+        cfg = resolve(study.question.arms[name].config)
+        values = [result[study.question.part][cfg.train.metric] for result in found]
+        at = {path: setting(cfg, path) for path in study.question.axes}
+        spread = stdev(values) if len(values) > 1 else None
+        rows.append({**at, cfg.train.metric: fmean(values), "sd": spread, "seeds": len(values)})
+    metric = next(key for key in rows[0] if "@" in key)
+    best = max(row[metric] for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, title=f"{metric} on the {study.question.part} part", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="right")
+    for row in rows:
+        shown = [
+            f"{v:.4f}" if k in (metric, "sd") and v is not None else "" if v is None else str(v) for k, v in row.items()
+        ]
+        table.add_row(*shown, style="bold" if row[metric] == best else None)
+    console = Console()
+    console.print(table)
+    with atomic(study.folder / "sweep.csv") as part:
+        pl.DataFrame(rows).write_csv(part)
+    page = write_study(study.folder)
+    if not quiet:
+        say(console, f"look at: {page}", "")
+        say(console, f"written: {study.folder / 'sweep.csv'}", "")

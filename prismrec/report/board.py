@@ -35,12 +35,13 @@ def write_board(
     title: str = "Comparison",
     command: str = "",
     more: Sequence[Mapping[str, Any]] = (),
+    last: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write the page of a board to ``path``; ``command`` is what makes it again.
 
-    ``more``: sections of a study's own (``name``, ``title``, ``note``, ``figures``, ``clouds``, ``sheets``), which come
-    after the leaderboard. Runs are read where they are still found, in the folders that the board names or in ``runs``
-    beside the page.
+    ``more``: sections of a study's own (``name``, ``title``, ``note``, ``figures``, ``clouds``, ``sheets``, and ``folds``:
+    such sections again), which come after the leaderboard; ``last``: those after the costs. Runs are read where they are
+    still found, in the folders that the board names or in ``runs`` beside the page.
     """
     path = Path(path)
     runs = {row.arm: found for row in board.rows if (found := _runs(row, path.parent))}
@@ -61,6 +62,7 @@ def write_board(
         by_group=[sheet(found) for found in sheets.by_group(board)],
         costs=sheet(sheets.costs(board)),
         more=list(more),
+        last=list(last),
         diagnoses=[
             {"arm": arm, "link": _link(folder / "index.html", path.parent), "findings": findings}
             for arm, folder in looked.items()

@@ -18,6 +18,7 @@ from prismrec.report.page import write_page
 
 _SHOWN = 12  # trials of the table
 _CLOUDS = 6  # settings that have a figure
+_ARMS = 8  # that have a line: as many as there are colours
 
 Record = Mapping[str, Any]
 """What a search wrote into its search.json."""
@@ -43,7 +44,7 @@ def write_search(folder: str | Path, data: str = "") -> Path:
         on=f"searched on {data}" if data else "searched",
         says=[sentence for record in records for sentence in said(record)],
         facts=_facts(records[0]),
-        sections=[section(record) for record in records],
+        sections=[{**section(record), "note": ""} for record in records],
         command=f"prismrec tune --resume {shlex.quote(str(folder))}",
     )
 
@@ -56,7 +57,7 @@ def said(record: Record) -> list[str]:
     ended += f", {count['pruned']} cut short" if count["pruned"] else ""
     ended += f", {count['failed']} failed" if count["failed"] else ""
     if best is None:
-        return [f"{ended}: nothing can be chosen yet."]
+        return [f"{ended}: nothing can be chosen yet.", "Nothing here has seen the test part."]
     chosen = ", ".join(f"{short_path(key)} {word(value)}" for key, value in best["settings"].items())
     told = [
         f"{ended}. Trial {best['number']} reached most on validation: {metric} {best['value']:.4f}, with "
@@ -65,8 +66,7 @@ def said(record: Record) -> list[str]:
     if record["importance"]:
         key, share = max(record["importance"].items(), key=lambda pair: pair[1])
         told.append(f"What mattered most is {short_path(key)}, with {share:.0%} of the importance.")
-    told.append("Nothing here has seen the test part.")
-    return told
+    return [*told, "Nothing here has seen the test part."]
 
 
 def section(record: Record) -> dict[str, Any]:
@@ -86,19 +86,48 @@ def section(record: Record) -> dict[str, Any]:
     return {
         "name": f"search-{arm}",
         "title": f"Search for {arm}",
-        "note": "",
+        "note": " ".join(said(record)[:-1]),
         "figures": figures,
         "clouds": [] if grid is not None else _clouds(record, known),
         "sheets": [_table(record)],
+        "folds": [],
     }
+
+
+def together(records: Sequence[Record]) -> dict[str, Any]:
+    """The searches of a study's arms as one section: how all went, and each of them folded."""
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for record in records:
+        ended = [trial for trial in record["trials"] if trial["state"] == "complete"]
+        if ended and len(lines) < _ARMS:
+            lines[str(record["arm"])] = _best_so_far(ended)
+    figures = []
+    if lines:
+        svg = curves(lines, f"validation {records[0]['metric']}", x="trial")
+        caption = "The best value so far, trial by trial." + (
+            f" The first {_ARMS} arms." if len(lines) == _ARMS else ""
+        )
+        figures.append({"svg": svg, "title": "How the searches went", "caption": caption})
+    return {
+        "name": "searches",
+        "title": "Searches",
+        "note": "Settings are chosen by validation alone, each arm's among its own trials.",
+        "figures": figures,
+        "clouds": [],
+        "sheets": [],
+        "folds": [section(record) for record in records],
+    }
+
+
+def _best_so_far(ended: Sequence[Record]) -> tuple[list[float], list[float]]:
+    best = itertools.accumulate((trial["value"] for trial in ended), max)
+    return [float(trial["number"]) for trial in ended], list(best)
 
 
 def _progress(record: Record, known: Sequence[Record]) -> dict[str, Any]:
     ended = [t for t in known if t["state"] == "complete"] or known
-    numbers = [float(trial["number"]) for trial in ended]
-    best = list(itertools.accumulate((trial["value"] for trial in ended), max))
     dots = {"trials": ([float(t["number"]) for t in known], [t["value"] for t in known])}
-    svg = curves({"best so far": (numbers, best)}, f"validation {record['metric']}", x="trial", dots=dots)
+    svg = curves({"best so far": _best_so_far(ended)}, f"validation {record['metric']}", x="trial", dots=dots)
     return {"svg": svg, "title": "Trial by trial", "caption": "Each dot is a trial; the line is the best one so far."}
 
 

@@ -15,7 +15,7 @@ from prismrec.figures import curves, heatmap
 from prismrec.io import read_json
 from prismrec.report.board import write_board
 from prismrec.report.page import write_page
-from prismrec.report.search import options_of, searches, section, short_path, word, write_search
+from prismrec.report.search import options_of, searches, short_path, together, word, write_search
 from prismrec.studies.board import Board
 
 STUDY = "study.yaml"
@@ -38,10 +38,11 @@ def write_study(folder: str | Path) -> Path:
     command = f"prismrec {asked['kind']} --resume {shlex.quote(str(folder))}"
     title = str(asked.get("title") or _TITLES.get(asked["kind"], asked["kind"]))
     swept = sweep(asked, folder)
-    parts = [*([swept] if swept else []), *(section(record) for record in searches(folder))]
+    records = searches(folder)
+    parts, last = [swept] if swept else [], [together(records)] if records else []
     if (folder / "board.json").is_file():
-        return write_board(folder / "report.html", Board.read(folder / "board.json"), title, command, parts)
-    if not parts:
+        return write_board(folder / "report.html", Board.read(folder / "board.json"), title, command, parts, last)
+    if not parts and not last:
         raise PrismError(f"{folder} has nothing to show yet. Go on with it: {command}")
     return write_page(
         folder / "report.html",
@@ -51,7 +52,7 @@ def write_study(folder: str | Path) -> Path:
         on=f"on {asked['data']['name']}",
         says=[] if swept is None else [swept["says"]],
         facts=[("arms", str(len(asked["arms"]))), ("data fingerprint", asked["data"]["fingerprint"])],
-        sections=parts,
+        sections=[*parts, *last],
         command=command,
     )
 
@@ -80,6 +81,7 @@ def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
         "figures": figures,
         "clouds": [],
         "sheets": [],
+        "folds": [],
     }
 
 
