@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from prismrec import __version__
-from prismrec.cli import compare, data, diagnose, report, runs, show, tune
+from prismrec.cli import compare, data, diagnose, report, runs, show, tune, variants
 from prismrec.errors import PrismError
 from prismrec.io import disk_full
 
@@ -26,6 +26,8 @@ app.add_typer(data.app, name="data")
 app.command("train")(runs.train)
 app.command("tune")(tune.tune)
 app.command("compare")(compare.compare)
+app.command("ablate")(variants.ablate)
+app.command("sweep")(variants.sweep)
 app.command("evaluate")(runs.evaluate)
 app.command("recommend")(runs.recommend)
 app.command("diagnose")(diagnose.diagnose)

@@ -85,13 +85,14 @@ class Model(nn.Module, ABC):
     ``uses_weights``: whether interaction weights change anything. ``random``: whether a seed does. ``compared``: whose
     implementation gave the same scores and losses with the same weights, graphs and batches; empty where none was run
     beside it (docs/models.md has the figures).
-    ``spaces``: what a search may try, by name.
+    ``spaces``: what a search may try, by name. ``parts``: settings that leave a part of the model out at 0.
     """
 
     name: ClassVar[str]
     paper: ClassVar[Paper]
     Config: ClassVar[type[Strict]]
     spaces: ClassVar[Mapping[str, Space]] = named()
+    parts: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[int] = 0
     n_neg: ClassVar[int] = 1
     whole_table: ClassVar[bool] = False

@@ -49,6 +49,7 @@ class FREEDOM(Model):
         reg: float = Field(1e-3, ge=0)
         train_features: bool = Field(False, description="train the raw feature tables too")
 
+    parts = ("reg",)
     spaces = named(
         default={
             "layers": Range(1, 3, whole=True),

@@ -72,6 +72,7 @@ class LGMRec(Model):
         temperature: float = Field(0.2, gt=0, description="τ of the memberships and of the contrast")
         faithful: bool = Field(False, description="noise in the memberships at inference too, as in the published code")
 
+    parts = ("alpha", "contrast")
     spaces = named(
         default={
             "hyperedges": Range(2, 256, log=True, whole=True),

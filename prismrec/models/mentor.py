@@ -68,6 +68,7 @@ class MENTOR(Model):
         reg: float = Field(1e-3, ge=0)
         faithful: bool = Field(False, description="base-2 logarithm and terms without gradient as published")
 
+    parts = ("align", "mask", "perturb")
     spaces = named(
         default={
             "align": Range(1e-2, 1.0, log=True),

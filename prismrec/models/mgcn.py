@@ -57,6 +57,7 @@ class MGCN(Model):
         temperature: float = Field(0.2, gt=0, description="τ of the contrast")
         train_features: bool = Field(False, description="train the raw feature tables too")
 
+    parts = ("contrast",)
     spaces = named(
         default={
             "layers": Range(1, 3, whole=True),

@@ -63,6 +63,7 @@ class MICRO(Model):
         anchors: int = Field(0, ge=0, description="items drawn at a step, over which the contrasts are taken; 0: all")
         train_features: bool = Field(False, description="train the raw feature tables too")
 
+    parts = ("contrast",)
     spaces = named(
         default={
             "neighbours": Range(5, 30, log=True, whole=True),

@@ -80,6 +80,7 @@ class MIGGT(Model):
         reg: float = Field(1e-5, ge=0)
         unsmooth: float = Field(1.0, ge=0)
 
+    parts = ("attention",)
     spaces = named(
         default={
             "layers": Range(1, 5, whole=True),

@@ -81,6 +81,7 @@ class MMSSL(Model):
             False, description="empty graphs, idle attention and the critic as in the published code"
         )
 
+    parts = ("contrast", "adversary", "ids", "features")
     spaces = named(
         default={
             "ids": Range(0.1, 1.0),

@@ -81,6 +81,7 @@ class REARM(Model):
         train_features: bool = Field(False, description="train the raw feature tables and the users' interests")
         faithful: bool = Field(False, description="the untrained map and the filled-up lists of the published code")
 
+    parts = ("contrast",)
     spaces = named(
         default={
             "layers": Range(2, 6, whole=True),

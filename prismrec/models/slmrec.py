@@ -58,6 +58,7 @@ class SLMRec(Model):
         drop: float = Field(0.3, ge=0, lt=1, description="share of the entries of every layer that task drop drops")
         score: Literal["cosine", "dot"] = Field("cosine", description="by which items are ranked")
 
+    parts = ("weight",)
     spaces = named(
         default={
             "layers": Range(1, 4, whole=True),

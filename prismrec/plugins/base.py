@@ -43,6 +43,7 @@ class Plugin(nn.Module, ABC):
     paper: ClassVar[Paper]
     Config: ClassVar[type[Strict]]
     spaces: ClassVar[Mapping[str, Space]] = named()
+    parts: ClassVar[tuple[str, ...]] = ()
 
     cfg: Strict
 

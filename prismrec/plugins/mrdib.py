@@ -68,6 +68,7 @@ class MRdIB(Plugin):
         )
         share: float = Field(0.1, gt=0, description="auto: a term's pull on the heads, relative to all other losses'")
 
+    parts = ("compress", "redundant", "unique")
     spaces = named(
         default=dict.fromkeys(("compress", "redundant", "unique"), Range(1e-5, 1e-1, log=True)),
         paper=dict.fromkeys(("compress", "redundant", "unique"), Choice((1e-4, 1e-3, 5e-3, 1e-2, 5e-2))),
