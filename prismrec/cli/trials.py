@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -127,8 +128,8 @@ class Progress:
         return Text(f"trial {n:>4}  {stand}", style="dim", overflow="ellipsis", no_wrap=True)
 
 
-def conclude(search: Search, quiet: bool) -> None:
-    """The best trials, what mattered, and where it is written."""
+def conclude(search: Search, page: Path, quiet: bool) -> None:
+    """The best trials, what mattered, and where it is written; ``page``: its report."""
     console, trials = Console(), search.trials()
     best = best_of(trials)
     counts = Counter(trial.state for trial in trials)
@@ -140,10 +141,12 @@ def conclude(search: Search, quiet: bool) -> None:
         console,
         f"{len(trials)} trials: {', '.join(f'{n} {state}' for state, n in counts.items())}; {clock(search.seconds)} here",
     )
+    if counts["running"]:
+        _say(console, "Another machine is still at some of them; the same command shows what they came to.")
     failed = [trial for trial in trials if trial.state == "failed"]
     if failed:
         _say(console, f"trial {failed[-1].number} failed: {failed[-1].error}")
-    _say(console, f"every trial: {search.place / 'search.json'}")
+    _say(console, f"look at: {page} (every trial is in {search.place / 'search.json'})")
     if best is not None:
         where = search.place / "best.yaml"
         _say(console, f"best settings: {where}")

@@ -204,7 +204,9 @@ def _search(asked: Asked, folder: Path, jobs: int, console: Console, quiet: bool
             f"Interrupted. Go on with: prismrec tune --resume {folder}{told}", markup=False, soft_wrap=True
         )
         raise typer.Exit(130) from None
-    conclude(search, quiet)
+    from prismrec.report.search import write_search  # draws figures: late
+
+    conclude(search, write_search(folder, asked.data.name), quiet)
 
 
 def _say(console: Console, text: str, style: str = "dim") -> None:

@@ -6,6 +6,7 @@ if it never had been, and machines that share a study do not draw the same. Tria
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, create_trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from prismrec.errors import PrismError
 from prismrec.space import Choice, Dimension, Space, point, points
@@ -135,21 +138,22 @@ def storage(url: str) -> RDBStorage:
     """The database at a SQLAlchemy URL, opened once in a process; one that cannot be opened is a ``PrismError``."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    try:
-        return RDBStorage(url, engine_kwargs=waiting)
-    except Exception as error:  # drivers raise what they like
-        said = " ".join(str(error).replace(url, masked(url)).split())[:300]
-        raise PrismError(
-            f"The storage {masked(url)} cannot be opened: {said}. Expected a database as SQLAlchemy names it, such as "
-            "sqlite:///search.db or postgresql+psycopg://user@host/name, and its driver installed."
-        ) from None
+    for last in (False, False, True):
+        try:
+            return RDBStorage(url, engine_kwargs=waiting)
+        except Exception as error:  # drivers raise what they like
+            if last or not isinstance(error, SQLAlchemyError) or isinstance(error, ArgumentError):
+                said = " ".join(str(error).replace(url, masked(url)).split())[:300]
+                raise PrismError(
+                    f"The storage {masked(url)} cannot be opened: {said}. Expected a database as SQLAlchemy names it, such as "
+                    "sqlite:///search.db or postgresql+psycopg://user@host/name, and its driver installed."
+                ) from None
+        time.sleep(1)  # machines that start together make its tables together, and all but one of them fail
+    raise AssertionError("the last attempt returns or raises")
 
 
 def masked(url: str) -> str:
     """A database URL without its password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:

@@ -16,6 +16,8 @@ import pytest
 import yaml
 from program import call, planted
 
+from prismrec.data import store
+from prismrec.experiment import configure, run
 from prismrec.studies import search
 from prismrec.studies.jobs import Outcome, Task
 
@@ -30,7 +32,7 @@ def inline(tasks: Iterable[Task | None], jobs: int) -> Iterator[Outcome]:
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small data set; searches train in this process."""
     monkeypatch.setattr(search, "work", inline)
     monkeypatch.chdir(tmp_path)
@@ -38,8 +40,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return planted(tmp_path / "data")
 
 
-def test_a_search_from_command_to_best_settings(data: Path, tmp_path: Path) -> None:
-    said = call("tune", data, "--model", "bpr", *QUICK, "--trials", 3, "--seed", 4)
+@pytest.fixture
+def data(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, and no page is drawn."""
+    monkeypatch.setattr("prismrec.report.search.write_search", lambda folder, name: Path(folder) / "report.html")
+    return drawn
+
+
+def test_a_search_from_command_to_best_settings(drawn: Path, tmp_path: Path) -> None:
+    said = call("tune", drawn, "--model", "bpr", *QUICK, "--trials", 3, "--seed", 4)
     assert said.status == 0, said.sentence
     folder = tmp_path / "studies" / "planted-bpr"
     record = json.loads((folder / "trials/bpr/search.json").read_text())
@@ -51,12 +60,19 @@ def test_a_search_from_command_to_best_settings(data: Path, tmp_path: Path) -> N
     assert len(re.findall(r"trial +\d  recall@20 0\.\d{4}", said.err)) == 3
     assert re.search(r"3 of 3, [\d.]+ an? (minute|hour), left 0:00", said.sentence)
     assert f"{best['value']:.4f}" in said.out and "3 trials: 3 complete" in said.out
+    assert "look at: studies/planted-bpr/report.html" in said.out
+    assert "Nothing here has seen the test part" in (folder / "report.html").read_text()
     next_ = re.search(r"next: prismrec (train .*)", said.out)
     assert next_ is not None
-    trained = call(*next_[1].split(), "--out", "best", "--quiet")
-    assert trained.status == 0
-    assert json.loads(Path("best/result.json").read_text())["valid"]["recall@20"] == best["value"]
-    assert not list(folder.rglob("result.json"))  # the test part was opened by that run alone
+    assert next_[1].split() == [
+        "train",
+        str(drawn.resolve()),
+        "--config",
+        str(Path("studies/planted-bpr/trials/bpr/best.yaml")),
+    ]
+    cfg, _ = configure(store.load(drawn), file=folder / "trials/bpr/best.yaml")
+    assert run(cfg, store.load(drawn)).valid["recall@20"] == best["value"]
+    assert not list(folder.rglob("result.json"))  # no trial opened the test part
 
 
 def test_the_same_command_goes_on_and_a_larger_budget_goes_further(data: Path) -> None:
