@@ -38,11 +38,14 @@ def show(console: Console, board: Board, full: bool = False) -> None:
     """Print the leaderboard, gains over hosts and costs; with ``full``, the other sheets too."""
     from rich.text import Text
 
+    said: set[str] = set()
     for sheet in sheets(board):
         if full or sheet.name in ("board", "gains", "costs"):
             for table in _fitting(console, sheet):
                 console.print(table)
-            console.print(Text(sheet.note, style="dim"))
+            new = [note for note in sheet.notes if note not in said]  # who reads on need not be told twice
+            said.update(new)
+            console.print(Text(" ".join(new), style="dim"))
             console.print()
 
 

@@ -43,11 +43,14 @@ GROUPINGS: Mapping[str, Callable[[Dataset, str], pl.DataFrame]] = {
     "popularity": target_popularity,
     "cold items": coldest_target,
 }
-"""Name of a grouping → users (internal ids) of a part with the label of their group, in order of the groups.
+"""Name of a grouping → users (internal ids) of a part with the label of their group, in order of the groups."""
 
-``activity``: distinct training items of the user, in about equal quarters. ``popularity``: mean number of training users of
-the user's targets, in about equal quarters. ``cold items``: training users of the user's rarest target.
-"""
+PLACED_BY: Mapping[str, str] = {
+    "activity": "the user's number of training items",
+    "popularity": "the mean number of training users of the user's held-out items",
+    "cold items": "the number of training users of the user's rarest held-out item",
+}
+"""Name of a grouping → what a user is placed by. The first two make about equal quarters."""
 
 
 def rows_by_group(dataset: Dataset, part: str, user: np.ndarray) -> dict[tuple[str, str], np.ndarray]:

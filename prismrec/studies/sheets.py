@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from prismrec.metrics import OF_HITS, Metric
 from prismrec.studies.board import Board
+from prismrec.studies.groups import PLACED_BY
 from prismrec.studies.row import LEVEL, Comparison, Row
 
 NONE = "–"
@@ -30,14 +31,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: ``name`` for files and labels; ``note`` says how to read it; the first ``words`` columns hold names."""
+    """A table: ``name`` for files and labels; ``notes`` say how to read it; the first ``words`` columns hold names."""
 
     name: str
     title: str
-    note: str
+    notes: tuple[str, ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     words: int = 1
+
+    @property
+    def note(self) -> str:
+        """The notes in one paragraph."""
+        return " ".join(self.notes)
 
     def cut(self, start: int, stop: int) -> Sheet:
         """Its first column and those from ``start`` to ``stop``."""
@@ -73,25 +79,23 @@ def leaderboard(board: Board) -> Sheet:
     ]
     marks = "".join(cell.marks for row in rows for cell in row)
     said = {
-        "↑": f"↑, ↓: significantly better, worse than its host. {_HOST}",
-        "≈": "≈: not significantly below the best.",
+        "↑": ("↑, ↓: significantly better, worse than its host.", _HOST),
+        "≈": ("≈: not significantly below the best.",),
     }
-    note = " ".join(
-        [
-            "Mean ± standard deviation over seeds; the best in bold, the second underlined.",
-            *(text for mark, text in said.items() if mark in marks.replace("↓", "↑")),
-            tested(board),
-        ]
-    ).strip()
+    notes = (
+        "Mean ± standard deviation over seeds; the best in bold, the second underlined.",
+        *(text for mark, texts in said.items() if mark in marks.replace("↓", "↑") for text in texts),
+        *tested(board),
+    )
     title = f"{board.data.name}, {board.part} part, protocol “{board.protocol}”"
-    return Sheet("board", title, note, ("arm", "seeds", *board.metrics), tuple(rows))
+    return Sheet("board", title, notes, ("arm", "seeds", *board.metrics), tuple(rows))
 
 
-def tested(board: Board) -> str:
-    """The test and its correction, in a sentence."""
+def tested(board: Board) -> tuple[str, ...]:
+    """The test and its correction, in a sentence; nothing where nothing is compared."""
     asked = [c for row in board.rows for found in (row.against_best, row.against_host) for c in found.values()]
     if not asked:
-        return ""
+        return ()
     known = sum(c.p_seeds is not None for c in asked)
     runs = ", with the variance between runs added" if known else ""
     if 0 < known < len(asked):
@@ -100,30 +104,33 @@ def tested(board: Board) -> str:
         runs = "; one run each, so the luck of a seed is not in it"
     return (
         f"Two-sided paired t-test over the {board.data.tested:,} users of values averaged over seeds{runs}; p corrected by "
-        f"Holm over the arms of a column; significant: p < {LEVEL:g}."
+        f"Holm over the arms of a column; significant: p < {LEVEL:g}.",
     )
 
 
 def gains(board: Board) -> Sheet:
     """Each arm against its host, in the main metric."""
-    note = (
-        f"{_HOST} In brackets: 95 % bootstrap interval over users. p (users): the trained models taken as given; p (seeds): "
-        "with the variance between runs; p (Holm): the latter, or else the former, corrected. d: Cohen's d of paired "
-        "differences. won : lost: shares of users with a larger, a smaller value, averaged over seeds. seeds: pairs of runs "
-        f"won. {tested(board)}"
+    notes = (
+        _HOST,
+        "In brackets: 95 % bootstrap interval over users. p (users): the trained models taken as given; p (seeds): with the "
+        "variance between runs; p (Holm): the latter, or else the former, corrected. d: Cohen's d of paired differences. "
+        "won : lost: shares of users with a larger, a smaller value, averaged over seeds. seeds: pairs of runs won.",
+        *tested(board),
     )
     found = [(row, row.against_host[board.metric]) for row in board.rows if board.metric in row.against_host]
-    return _comparisons(board, "gains", f"Gain in {board.metric} over the host", note, found)
+    return _comparisons(board, "gains", f"Gain in {board.metric} over the host", notes, found)
 
 
 def rivals(board: Board) -> Sheet:
     """Each arm against the best, in the main metric."""
-    note = f"The best was chosen by the figures that it is tested on, which favours it a little. {tested(board)}"
+    notes = ("The best was chosen by the figures that it is tested on, which favours it a little.", *tested(board))
     found = [(row, row.against_best[board.metric]) for row in board.rows if board.metric in row.against_best]
-    return _comparisons(board, "rivals", f"Difference in {board.metric} from the best", note, found)
+    return _comparisons(board, "rivals", f"Difference in {board.metric} from the best", notes, found)
 
 
-def _comparisons(board: Board, name: str, title: str, note: str, found: Sequence[tuple[Row, Comparison]]) -> Sheet:
+def _comparisons(
+    board: Board, name: str, title: str, notes: tuple[str, ...], found: Sequence[tuple[Row, Comparison]]
+) -> Sheet:
     columns = (
         "arm",
         "against",
@@ -153,7 +160,7 @@ def _comparisons(board: Board, name: str, title: str, note: str, found: Sequence
         )
         for row, c in found
     )
-    return Sheet(name, title, note, columns, rows, words=2)
+    return Sheet(name, title, notes, columns, rows, words=2)
 
 
 def by_group(board: Board) -> list[Sheet]:
@@ -170,12 +177,13 @@ def by_group(board: Board) -> list[Sheet]:
             for row in board.rows
             if (c := row.against_host.get(board.metric)) is not None
         )
-        note = (
-            f"Groups by {unit}, with their number of users. Gain in {board.metric}; in brackets, users won : lost. "
-            "↑, ↓: its 95 % bootstrap interval lies above, below 0 (not corrected: there are many)."
+        notes = (
+            f"Groups by {PLACED_BY.get(by, unit)}, with their number of users.",
+            f"Gain in {board.metric}; in brackets, users won : lost. ↑, ↓: its 95 % bootstrap interval lies above, below 0 "
+            "(not corrected: there are many).",
         )
         made.append(
-            Sheet(by.replace(" ", "-"), f"Gain over the host by {by}", note, ("arm", "against", *heads), rows, words=2)
+            Sheet(by.replace(" ", "-"), f"Gain over the host by {by}", notes, ("arm", "against", *heads), rows, words=2)
         )
     return made
 
@@ -197,9 +205,9 @@ def _unit(labels: Sequence[str]) -> tuple[list[str], str]:
 
 def costs(board: Board) -> Sheet:
     """What each arm takes."""
-    note = (
+    notes = (
         "Means over seeds; memory is the largest peak of a process. To best: seconds of training and validation up to the "
-        "epoch that was kept. Inference: ranking all items once for every user with a held-out item."
+        "epoch that was kept. Inference: ranking all items once for every user with a held-out item.",
     )
     columns = (
         "arm",
@@ -224,7 +232,7 @@ def costs(board: Board) -> Sheet:
         for row in board.rows
         for c in [row.cost]
     )
-    return Sheet("costs", "Costs", note, columns, rows)
+    return Sheet("costs", "Costs", notes, columns, rows)
 
 
 def _places(board: Board, metric: str) -> Mapping[int, int]:

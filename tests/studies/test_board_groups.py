@@ -9,7 +9,7 @@ import pytest
 from program import dataset as drawn
 
 from prismrec.data.dataset import Dataset
-from prismrec.studies.groups import COLD, GROUPINGS, coldest_target, rows_by_group
+from prismrec.studies.groups import COLD, GROUPINGS, PLACED_BY, coldest_target, rows_by_group
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def test_a_user_is_placed_by_the_rarest_target(data: Dataset) -> None:
 def test_each_user_falls_into_one_group_of_each_grouping(data: Dataset) -> None:
     users = np.array(sorted(by_hand(data)))
     found = rows_by_group(data, "test", users)
+    assert GROUPINGS.keys() == PLACED_BY.keys()
     for by in GROUPINGS:
         parts = [rows for (own, _), rows in found.items() if own == by]
         assert len(parts) > 1 and sorted(np.concatenate(parts)) == list(range(len(users)))

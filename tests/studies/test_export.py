@@ -82,7 +82,7 @@ def test_groups_have_a_sheet_each_where_they_tell_users_apart(example: Board) ->
     assert names == ["board", "gains", "rivals", "activity", "popularity", "costs"]  # every target here is well known
     sheet = of(example, "activity")
     groups = [group for group in example.groups if group.by == "activity"]
-    assert "training items" in sheet.note and len(sheet.columns) == 2 + len(groups)
+    assert "the user's number of training items" in sheet.note and len(sheet.columns) == 2 + len(groups)
     assert sheet.columns[2] == f"{groups[0].label.removesuffix(' training items')} ({groups[0].users})"
     gain = example.best.against_host["recall@20"].groups[0]
     cell = sheet.rows[0][2]
@@ -111,6 +111,15 @@ def test_the_terminal_shows_every_figure_whatever_its_width(example: Board, widt
             assert name in text
         for row in sheet.rows:
             assert all(cell.text in text and cell.aside in text for cell in row)
+
+
+def test_what_was_said_is_not_said_again_on_the_screen_alone(example: Board) -> None:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    show(console, example, full=True)
+    text = " ".join(console.export_text().split())
+    for note in {note for sheet in sheets.sheets(example) for note in sheet.notes}:
+        assert text.count(note) == 1
+    assert latex(example).count("Two-sided paired") == 3  # a caption stands alone
 
 
 def test_figures_stand_below_each_other(example: Board) -> None:
