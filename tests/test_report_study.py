@@ -125,11 +125,19 @@ def swept(folder: Path, axes: list[str], opened: bool) -> dict[str, Any]:
 
 def test_a_sweep_of_one_setting_is_a_curve_and_of_two_a_heat_map(tmp_path: Path) -> None:
     one = sweep(swept(tmp_path / "one", ["model.reg"], opened=True), tmp_path / "one")
-    assert one is not None and [figure["title"] for figure in one["figures"]] == ["Validation", "Test"]
+    assert one is not None and [figure["title"] for figure in one["figures"]] == [
+        "Validation, along reg",
+        "Test, along reg",
+    ]
     assert one["note"] == "Of 2 settings, validation is best at reg 0.1: recall@20 0.1415."
     two = sweep(swept(tmp_path / "two", ["model.reg", "clear.rank"], opened=False), tmp_path / "two")
-    assert two is not None and [figure["title"] for figure in two["figures"]] == ["Validation"]
+    assert two is not None and [figure["title"] for figure in two["figures"]] == ["Validation", "Validation, along reg"]
     assert "largest 0.1415 at 4, 0.1" in two["figures"][0]["svg"]
+    assert "clear.rank 4" in two["figures"][1]["svg"]
+    (points,) = two["sheets"]
+    assert points["columns"] == ["reg", "clear.rank", "validation recall@20", "seeds"]
+    best = [cell["text"] + cell["aside"] for cell in points["rows"][0]]
+    assert best == ["0.1", "4", "0.1415± 0.0007", "2"] and len(points["rows"]) == 4
     page = write_study(tmp_path / "two").read_text(encoding="utf-8")
     assert "best at reg 0.1, clear.rank 4" in page and f"prismrec sweep --resume {tmp_path / 'two'}" in page
 

@@ -45,6 +45,7 @@ def write_search(folder: str | Path, data: str = "") -> Path:
         says=[sentence for record in records for sentence in said(record)],
         facts=_facts(records[0]),
         sections=[{**section(record), "note": ""} for record in records],
+        made=[],
         command=f"prismrec tune --resume {shlex.quote(str(folder))}",
     )
 
@@ -153,7 +154,8 @@ def _grid(record: Record, known: Sequence[Record]) -> dict[str, Any] | None:
 def options_of(values: Sequence[Any]) -> list[Any]:
     """Different values, numbers in order."""
     found = list(dict.fromkeys(values))
-    return sorted(found) if all(map(_number, found)) else found
+    numbers = all(map(_number, found)) or all(isinstance(value, tuple) and all(map(_number, value)) for value in found)
+    return sorted(found) if numbers else found
 
 
 def _clouds(record: Record, known: Sequence[Record]) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
+from prismrec import panels
 from prismrec.config import read_yaml
 from prismrec.errors import PrismError
 from prismrec.figures import curves, heatmap
@@ -23,6 +24,8 @@ _TITLES = {"compare": "Comparison", "ablate": "Ablation", "sweep": "Sweep"}
 
 Asked = Mapping[str, Any]
 """What study.yaml says."""
+Came = tuple[tuple[Any, ...], list[Asked]]
+"""A point of a sweep, and what its runs came to."""
 
 
 def write_study(folder: str | Path) -> Path:
@@ -52,9 +55,18 @@ def write_study(folder: str | Path) -> Path:
         on=f"on {asked['data']['name']}",
         says=[] if swept is None else [swept["says"]],
         facts=[("arms", str(len(asked["arms"]))), ("data fingerprint", asked["data"]["fingerprint"])],
-        sections=[*parts, *last],
+        sections=[{**part, "note": ""} for part in parts] + last,
         command=command,
+        made=_made(asked, folder),
     )
+
+
+def _made(asked: Asked, folder: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What was run: the settings that the arms start from, and the machine."""
+    name, arm = next(iter(asked["arms"].items()))
+    made = [(f"Settings of {name}", panels.flat(arm["config"]))]
+    machine = next(folder.glob("runs/*/seed-*/environment.json"), None)
+    return made if machine is None else [*made, ("Machine and versions", panels.flat(read_json(machine)))]
 
 
 def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
@@ -68,7 +80,7 @@ def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
         return None
     metric = str(known[0][1][0]["config"]["train"]["metric"])
     parts = [part for part in ("valid", "test") if all(part in result for _, results in known for result in results)]
-    figures = [_drawn(known, axes, part, metric) for part in parts]
+    figures = [figure for part in parts for figure in _drawn(known, axes, part, metric)]
     values = {at: fmean(result["valid"][metric] for result in results) for at, results in known}
     best = max(values, key=values.__getitem__)
     named = ", ".join(f"{short_path(axis)} {word(value)}" for axis, value in zip(axes, best, strict=True))
@@ -80,7 +92,7 @@ def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
         "says": says,
         "figures": figures,
         "clouds": [],
-        "sheets": [],
+        "sheets": [_table(known, axes, parts, metric)],
         "folds": [],
     }
 
@@ -106,22 +118,43 @@ def _results(arm: Path) -> list[Asked]:
     return found
 
 
-def _drawn(
-    known: Sequence[tuple[tuple[Any, ...], list[Asked]]], axes: list[str], part: str, metric: str
-) -> dict[str, Any]:
+def _drawn(known: Sequence[Came], axes: list[str], part: str, metric: str) -> list[dict[str, Any]]:
+    """Curves along the first axis, one for each value of the second; with two axes a heat map before them."""
     values = {at: [result[part][metric] for result in results] for at, results in known}
-    what = f"{'validation' if part == 'valid' else part} {metric}"
-    title = {"valid": "Validation", "test": "Test"}[part]
-    across = options_of([at[0] for at in values])
+    what, title = f"{'validation' if part == 'valid' else part} {metric}", {"valid": "Validation", "test": "Test"}[part]
+    across, down = options_of([at[0] for at in values]), options_of([at[1:] for at in values])
+    lines, bands = {}, {}
+    for rest in down:
+        name = " ".join(f"{short_path(axis)} {word(value)}" for axis, value in zip(axes[1:], rest, strict=True)) or what
+        here = [(float(place), values[(x, *rest)]) for place, x in enumerate(across) if (x, *rest) in values]
+        lines[name] = [place for place, _ in here], [fmean(v) for _, v in here]
+        bands[name] = [min(v) for _, v in here], [max(v) for _, v in here]
+    svg = curves(lines, what, x=short_path(axes[0]), ticks=[word(value) for value in across], bands=bands)
+    caption = "Mean over seeds; the band goes from the worst to the best seed."
+    drawn = [{"svg": svg, "title": f"{title}, along {short_path(axes[0])}", "caption": caption}]
     if len(axes) == 2:
-        down = options_of([at[1] for at in values])
-        cells = [[fmean(values[x, y]) if (x, y) in values else math.nan for x in across] for y in down]
-        rows, columns = [word(v) for v in down], [word(v) for v in across]
+        cells = [[fmean(values[x, *rest]) if (x, *rest) in values else math.nan for x in across] for rest in down]
+        rows, columns = [word(*rest) for rest in down], [word(value) for value in across]
         svg = heatmap(cells, rows, columns, what, short_path(axes[0]), short_path(axes[1]))
-        return {"svg": svg, "title": title, "caption": "Mean over seeds. The frame is the best cell."}
-    at = [float(place) for place in range(len(across))]
-    each = [values[(value,)] for value in across]
-    line = {what: (at, [fmean(v) for v in each])}
-    band = {what: ([min(v) for v in each], [max(v) for v in each])}
-    svg = curves(line, what, x=short_path(axes[0]), ticks=[word(value) for value in across], bands=band)
-    return {"svg": svg, "title": title, "caption": "Mean over seeds; the band goes from the worst to the best seed."}
+        drawn.insert(0, {"svg": svg, "title": title, "caption": "Mean over seeds. The frame is the best cell."})
+    return drawn
+
+
+def _table(known: Sequence[Came], axes: list[str], parts: Sequence[str], metric: str) -> dict[str, Any]:
+    """A row for each point, best validation first."""
+    rows = []
+    for at, results in sorted(known, key=lambda one: -fmean(result["valid"][metric] for result in one[1])):
+        cells = [{"text": word(value), "aside": ""} for value in at]
+        for part in parts:
+            values = [result[part][metric] for result in results]
+            spread = f"± {stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append({"text": f"{fmean(values):.4f}", "aside": spread})
+        cells.append({"text": str(len(results)), "aside": ""})
+        rows.append([{**cell, "marks": "", "place": ""} for cell in cells])
+    columns = [
+        *map(short_path, axes),
+        *(f"{'validation' if part == 'valid' else part} {metric}" for part in parts),
+        "seeds",
+    ]
+    note = "Mean ± standard deviation over seeds."
+    return {"name": "points", "title": "Points of the sweep", "note": note, "columns": columns, "rows": rows}
