@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from prismrec.checkpoint import Progress
-from prismrec.train import TrainConfig
+if TYPE_CHECKING:  # these two import torch, and whoever only wants the clock would wait for it
+    from prismrec.checkpoint import Progress
+    from prismrec.train import TrainConfig
 
 _PAUSE = 2.0  # seconds between plain lines, so that a log of quick epochs stays readable
 
