@@ -15,8 +15,10 @@ from boards import board, dataset, floor, hits, run, seeds, users
 from rich.console import Console
 
 from prismrec.studies import sheets
-from prismrec.studies.board import Board
+from prismrec.studies.board import Board, Data
 from prismrec.studies.export import latex, markdown, show, table, write
+from prismrec.studies.groups import GROUPINGS
+from prismrec.studies.row import Comparison, Cost, Estimate, Gain, Group, Row
 from prismrec.studies.sheets import Sheet
 
 HOSTILE = r"[50%_of] \{x} & $5 #1 ~^ <b>*two*|`c` ~ “é”"
@@ -94,6 +96,26 @@ def test_numbers_are_printed_as_people_read_them() -> None:
     assert [sheets.signed(x) for x in (0.0012, -0.00125, 0.0, -1e-6)] == ["+0.0012", "−0.0013", "0.0000", "0.0000"]
     assert [sheets.chance(p) for p in (0.0, 0.00099, 0.0312, 1.0)] == ["< 0.001", "< 0.001", "0.031", "1.000"]
     assert [sheets.seconds(s) for s in (0.0314, 4.212, 37.51, 1204.4)] == ["0.031", "4.21", "37.5", "1,204"]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
+
+
+def test_the_page_explains_every_column(example: Board) -> None:
+    explained = {part.strip(" `*") for cell in re.findall(r"^\| ([^|]+) \|", PAGE, re.M) for part in cell.split(",")}
+    for sheet in (of(example, "gains"), of(example, "costs")):
+        missing = set(sheet.columns) - explained - {"arm", "against"}
+        assert not missing, missing
+    assert {"arm", "seeds", "a metric", "↑ ↓", "≈"} <= explained
+    assert set(GROUPINGS) <= explained
+
+
+def test_the_page_names_every_key_of_the_json() -> None:
+    *_, shape = re.findall(r"^```\w*\n(.*?)^```", PAGE, re.M | re.S)
+    named = set(re.findall(r"\w+", shape)) | set(re.findall(r"`(\w+)`", PAGE))
+    for record in (Board, Data, Group, Row, Estimate, Comparison, Gain, Cost):
+        missing = record.model_fields.keys() - named - {"version"}
+        assert not missing, f"{record.__name__}: {missing}"
 
 
 # the formats
