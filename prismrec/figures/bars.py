@@ -91,6 +91,7 @@ def differences(
                 1.02, place, signed(value), transform=axes.get_yaxis_transform(), va="center", fontsize=9, color=INK
             )
         axes.set_xlim(-1.08 * span, 1.08 * span)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_yticks(range(len(names))[::-1], names)
         axes.tick_params(axis="y", labelcolor=INK, length=0)

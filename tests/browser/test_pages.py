@@ -169,6 +169,15 @@ def test_the_switch_of_colours_holds_until_it_is_taken_back(pages: dict[str, Pat
         assert ground(page) == day
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_runs_over_the_edge_of_paper(kind: str, pages: dict[str, Path], browser: Any) -> None:
+    with opened(browser, pages[kind], 1280) as page:
+        page.set_viewport_size({"width": 718, "height": 1000})  # A4 within margins of 1 cm
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 718
+
+
 def test_paper_is_white_and_holds_what_was_folded(pages: dict[str, Path], browser: Any) -> None:
     with opened(browser, pages["run"], scheme="dark") as page:
         folded = page.locator("details:not([open])").count()
