@@ -64,8 +64,8 @@ def sampler(name: SamplerName, space: Space, seed: int, start: Settings | None) 
 
 def pruner(name: PrunerName) -> BasePruner:
     """A pruner by name; steps are validations. Hyperband learns from the first trial that ends how long trials are."""
-    if name == "median":
-        return MedianPruner(n_startup_trials=_FULL_FIRST, n_warmup_steps=_WARM_UP)
+    if name == "median":  # few trials are long: whoever outlives most is not to be measured by the best alone
+        return MedianPruner(n_startup_trials=_FULL_FIRST, n_warmup_steps=_WARM_UP, n_min_trials=_FULL_FIRST)
     if name == "hyperband":
         return HyperbandPruner(min_resource=_WARM_UP // 2, max_resource="auto")
     return NopPruner()

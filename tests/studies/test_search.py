@@ -301,6 +301,10 @@ def test_the_median_stops_who_lags_after_a_warm_up(memory: str) -> None:
     assert watch(Pruning(study, database, judge, 5), [0.01] * 30) == 10
     study.ask({})
     assert watch(Pruning(study, database, judge, 6), [9.0] * 30) == 30
+    long, database = with_curves(memory, [*good, [0.1 * step for step in range(1, 100)]])
+    assert (
+        watch(Pruning(long, database, judge, 6), [3.1 + 0.001 * step for step in range(80)]) == 80
+    )  # outlives five of six
     few, database = with_curves(memory, good[:4])
     assert watch(Pruning(few, database, judge, 4), [0.01] * 30) == 30
 
