@@ -170,3 +170,23 @@ def test_the_front_holds_what_nothing_cheaper_beats() -> None:
     from prismrec.figures.points import _front
 
     assert _front([10, 1, 5, 5, 20], [0.3, 0.1, 0.05, 0.2, 0.25]) == [1, 3, 0]
+
+
+def test_of_many_points_the_front_and_the_highest_have_labels() -> None:
+    names = [f"arm-{k}" for k in range(40)]
+    root = ET.fromstring(
+        scatter(
+            names, list(range(1, 41)), [0.1 + 0.001 * k for k in range(40)][::-1], "seconds", "recall@20", front=True
+        )
+    )
+    texts = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {text for text in texts if text and text.startswith("arm-")} == set(names[:10])
+    assert "arm-39" in (root.get("aria-label") or "")
+
+
+@pytest.mark.parametrize(("letters", "columns"), [(4, 3), (22, 2), (40, 1)])
+def test_a_legend_has_as_many_columns_as_there_is_room_for(letters: int, columns: int) -> None:
+    names = [f"{k}".rjust(letters, "x") for k in range(6)]
+    svg = curves({name: ([1, 2], [0.1, 0.2]) for name in names}, "recall@20")
+    places = re.findall(r'translate\(([\d.]+) [\d.]+\)[^>]*>\s*x+\d|x="([\d.]+)"[^>]*>x+\d', svg)
+    assert len({round(float(a or b)) for a, b in places}) == columns

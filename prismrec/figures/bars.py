@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, WIDTH, as_svg, canvas, signed, style
+from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, WIDTH, as_svg, canvas, legend, signed, style
 
 
 def bars(
@@ -61,7 +61,7 @@ def grouped(names: Sequence[str], series: Mapping[str, Sequence[float]], x: str)
         axes.set_xlabel(x)
         axes.grid(axis="x", color=LINE, linewidth=0.7)
         axes.spines["bottom"].set_visible(False)
-        figure.legend(loc="outside lower left", ncols=min(3, len(series)), frameon=False, fontsize=9, labelcolor=INK)
+        legend(figure, list(series))
         return as_svg(figure, f"{x}: {', '.join(names)} by {', '.join(series)}")
 
 

@@ -81,6 +81,18 @@ def whole_numbers(axes: Axes, xs: Sequence[float]) -> None:
         axes.set_xlim(min(xs), max(xs) + 0.02 * (max(xs) - min(xs)))
 
 
+def legend(figure: Figure, names: Sequence[str]) -> None:
+    """A legend below the drawing, in as many columns as the names leave room for, three at most."""
+    room = figure.get_figwidth() * 72 / (0.56 * 9)  # letters of nine points side by side
+
+    def width(columns: int) -> int:
+        size = -(-len(names) // columns)
+        return sum(6 + max(map(len, names[start : start + size])) for start in range(0, len(names), size))
+
+    columns = next((n for n in (3, 2) if n <= len(names) and width(n) <= room), 1)
+    figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
+
+
 @contextmanager
 def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]:
     """A figure of its own, without pyplot: nothing global is touched or left behind."""

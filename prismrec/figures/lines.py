@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prismrec.figures.canvas import INK, LINE, as_svg, canvas, plain_numbers, style, whole_numbers
+from prismrec.figures.canvas import LINE, as_svg, canvas, legend, plain_numbers, style, whole_numbers
 
 Line = tuple[Sequence[float], Sequence[float]]
 """x and y of a curve."""
@@ -57,7 +57,7 @@ def curves(
             axes.set_xticks(range(len(ticks)), ticks)
         axes.grid(axis="y", color=LINE, linewidth=0.7)
         if len(every) > 1:
-            figure.legend(loc="outside lower left", ncols=min(3, len(every)), frameon=False, fontsize=9, labelcolor=INK)
+            legend(figure, list(every))
         return as_svg(figure, f"{y} by {x}: " + ", ".join(lines))
 
 
@@ -80,5 +80,5 @@ def densities(samples: Mapping[str, Sequence[float]], x: str, order: Sequence[st
         axes.set_ylim(0, None)
         axes.set_xlabel(x)
         axes.set_yticks([])
-        figure.legend(loc="outside lower left", ncols=min(3, len(samples)), frameon=False, fontsize=9, labelcolor=INK)
+        legend(figure, list(samples))
         return as_svg(figure, f"density of {x}: " + ", ".join(samples))

@@ -8,11 +8,14 @@ from typing import Any
 
 from prismrec.figures.canvas import INK, LINE, MUTED, SERIES, as_svg, canvas, plain_numbers
 
+_ALL, _SOME = 14, 10  # labels of a scatter plot: of up to so many points all, of more the best so many
+
 
 def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: str, y: str, front: bool = False) -> str:
     """A labelled point for each name, x on a logarithmic axis; labels give way to each other.
 
-    ``front``: a line through those that no other is both above and to the left of.
+    ``front``: a line through those that no other is both above and to the left of. Of more than fourteen points only
+    those and the highest have a label.
     """
     with canvas(3.6) as (figure, axes):
         axes.set_xscale("log")
@@ -29,9 +32,10 @@ def scatter(names: Sequence[str], xs: Sequence[float], ys: Sequence[float], x: s
         points = axes.transAxes.inverted().transform(axes.transData.transform(list(zip(xs, ys, strict=True))))
         box = axes.get_window_extent()
         letter = (0.6 * 9 / 72 * figure.dpi / box.width, 1.25 * 9 / 72 * figure.dpi / box.height)
-        for k, place in enumerate(
-            labels(points.tolist(), [len(name) for name in names], letter, _steps(points.tolist(), best))
-        ):
+        spots, told = points.tolist(), _told(ys, best)
+        others = [(spots[k][0], spots[k][1]) for k in range(len(names)) if k not in told] + _steps(spots, best)
+        places = labels([spots[k] for k in told], [len(names[k]) for k in told], letter, others)
+        for k, place in zip(told, places, strict=True):
             axes.annotate(
                 names[k],
                 points[k],
@@ -78,6 +82,14 @@ def _front(xs: Sequence[float], ys: Sequence[float]) -> list[int]:
         if not front or ys[k] > ys[front[-1]]:
             front.append(k)
     return front
+
+
+def _told(ys: Sequence[float], front: Sequence[int]) -> list[int]:
+    """Which points have a label: all, or of many the front and the highest, in their order."""
+    if len(ys) <= _ALL:
+        return list(range(len(ys)))
+    highest = sorted(range(len(ys)), key=lambda k: -ys[k])
+    return sorted(list(dict.fromkeys([*front, *highest]))[: max(len(front), _SOME)])
 
 
 def _steps(points: Sequence[Sequence[float]], front: Sequence[int]) -> list[tuple[float, float]]:
