@@ -86,6 +86,15 @@ def test_words_follow_the_figures(board: Board) -> None:
     assert "Plug-ins against their hosts" in told and "One seed" not in told
 
 
+def test_a_board_of_one_arm_has_a_page(arms: Mapping[str, list[Run]], dataset: Dataset, tmp_path: Path) -> None:
+    alone = Board.of({"mostpop": arms["mostpop"]}, dataset, ["recall@20", "coverage@20"])
+    assert said(alone)[0].startswith("mostpop is first of 1 in recall@20") and len(said(alone)) == 1
+    text = write_board(tmp_path / "report.html", alone).read_text(encoding="utf-8")
+    assert 'id="gains"' not in text and 'id="groups"' not in text and text.count("<figure") == 1
+    single = Board.of({**arms, "vbpr": arms["vbpr"][:1]}, dataset, ["recall@20"])
+    assert "One seed stands behind vbpr: another one may order them otherwise." in said(single)
+
+
 def judged(board: Board, verdicts: Mapping[str, int]) -> Board:
     """The same board with the outcome of each arm's test against its host, and against the best, set by hand."""
 
