@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +73,9 @@ def train(
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads (all cores).")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/DATA-MODEL-seed).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with an interrupted run.")] = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="tensorboard or mlflow, beside metrics.jsonl; may be repeated.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a model, choose the epoch on validation, and evaluate it once on the test split.
@@ -89,7 +93,7 @@ def train(
     if resume is not None:
         given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
                  "--seed": seed, "--device": device, "--threads": threads, "--out": out}  # fmt: skip
-        _resume(resume, data, [name for name, value in given.items() if value is not None], console, quiet)
+        _resume(resume, data, [name for name, value in given.items() if value is not None], console, quiet, track or ())
         return
     if data is None:
         raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
@@ -115,10 +119,12 @@ def train(
         threads=threads,
     )
     folder = out or _free(Path("runs") / f"{dataset.name}-{cfg.label}-seed{cfg.run.seed}")
-    _run(cfg, dataset, source, folder, data, console, quiet)
+    _run(cfg, dataset, source, folder, data, console, quiet, track or ())
 
 
-def _resume(folder: Path, data: str | None, given: list[str], console: Console, quiet: bool) -> None:
+def _resume(
+    folder: Path, data: str | None, given: list[str], console: Console, quiet: bool, track: Sequence[str]
+) -> None:
     """Go on with an interrupted run, or say that it is finished."""
     from prismrec import run_folder
     from prismrec.data.sources import read
@@ -135,19 +141,28 @@ def _resume(folder: Path, data: str | None, given: list[str], console: Console, 
         return
     where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
     _say(console, f"reading {where} …")
-    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet)
+    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track)
 
 
 def _run(
-    cfg: RunConfig, dataset: Dataset, source: str, folder: Path, where: str, console: Console, quiet: bool
+    cfg: RunConfig,
+    dataset: Dataset,
+    source: str,
+    folder: Path,
+    where: str,
+    console: Console,
+    quiet: bool,
+    track: Sequence[str],
 ) -> None:
     from prismrec import experiment
     from prismrec.cli.watch import Screen
+    from prismrec.tracking import tracked
 
     _announce(console, cfg, dataset, source, folder)
     try:
-        with Screen(console, cfg.train, len(dataset.interactions.part("train")), cfg.label) as screen:
-            result = experiment.run(cfg, dataset, folder, screen, where)
+        rows = len(dataset.interactions.part("train"))
+        with Screen(console, cfg.train, rows, cfg.label) as screen, tracked(track, folder, cfg, screen) as watcher:
+            result = experiment.run(cfg, dataset, folder, watcher, where)
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"Interrupted. Go on with: prismrec train --resume {folder}", markup=False, soft_wrap=True
