@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,7 @@ from prismrec.space import Choice, Dimension
 from prismrec.studies.search import Search, Trial, best_of
 
 _SHOWN = 5  # trials in the table at the end
+_NEAR = 0.03  # share of a range that counts as its end
 
 
 def announce(console: Console, search: Search) -> None:
@@ -53,6 +55,16 @@ def word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return "none" if value is None else str(value).lower()
+
+
+def at_an_end(dimension: Dimension, value: Any) -> bool:
+    """Whether a value lies at an end of a range that could as well have gone on: 0 and 1 end by nature, so do short ones."""
+    if isinstance(dimension, Choice) or (dimension.whole and dimension.high - dimension.low < 4):
+        return False
+    low, high = dimension.ends()
+    scale = math.log if dimension.log else float
+    share = (scale(value) - scale(low)) / (scale(high) - scale(low))
+    return (share < _NEAR and low != 0) or (share > 1 - _NEAR and high != 1)
 
 
 def brief(key: str) -> str:
@@ -148,6 +160,10 @@ def conclude(search: Search, page: Path, quiet: bool) -> None:
         _say(console, f"trial {failed[-1].number} failed: {failed[-1].error}")
     _say(console, f"look at: {page} (every trial is in {search.place / 'search.json'})")
     if best is not None:
+        for key, value in best.settings.items():
+            if at_an_end(search.space[key], value):
+                told = f"{brief(key)} {word(value)} lies at the end of its range, {span(search.space[key])}"
+                _say(console, f"{told}: a wider one may hold better (--space FILE.yaml)")
         where = search.place / "best.yaml"
         _say(console, f"best settings: {where}")
         _say(console, f"next: prismrec train {search.asked.data.path} --config {where}")

@@ -16,8 +16,10 @@ import pytest
 import yaml
 from program import call, planted
 
+from prismrec.cli.trials import at_an_end
 from prismrec.data import store
 from prismrec.experiment import configure, run
+from prismrec.space import Choice, Range
 from prismrec.studies import search
 from prismrec.studies.jobs import Outcome, Task
 
@@ -166,6 +168,24 @@ def test_a_password_is_not_kept_and_is_asked_for(data: Path, monkeypatch: pytest
     said = call("tune", "--resume", "st", "--trials", 2)
     assert said.status == 2 and "whose password is not kept: give --storage URL" in said.sentence
     assert call("tune", "--resume", "st", "--trials", 2, "--storage", url).status == 0
+
+
+@pytest.mark.parametrize(
+    ("dimension", "value", "end"),
+    [
+        (Range(1e-4, 1e-2, log=True), 0.0098, True),
+        (Range(1e-4, 1e-2, log=True), 0.005, False),
+        (Range(1e-4, 1e-2, log=True), 1.05e-4, True),
+        (Range(0.0, 0.9), 0.0, False),
+        (Range(0.5, 1.0), 1.0, False),
+        (Range(0.0, 0.9), 0.89, True),
+        (Range(1, 3, whole=True), 3, False),
+        (Range(4, 64, log=True, whole=True), 64, True),
+        (Choice((1, 2)), 2, False),
+    ],
+)
+def test_the_end_of_a_range_is_noticed(dimension: Range | Choice, value: float, end: bool) -> None:
+    assert at_an_end(dimension, value) == end
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups are those of POSIX")
