@@ -188,7 +188,7 @@ OPTIONS: dict[str, set[str]] = {
     "train": {"data", "--model", "-m", "--plugin", "-p", "--config", "-c", "--set", "--protocol", "--seed", "--device",
               "--threads", "--out", "-o", "--resume", "--track", "--quiet", "-q"},
     "tune": {"data", "--model", "-m", "--plugin", "-p", "--config", "-c", "--set", "--space", "--sampler", "--pruner",
-             "--trials", "-n", "--hours", "--jobs", "-j", "--storage", "--protocol", "--seed", "--device", "--out", "-o",
+             "--trials", "-n", "--hours", "--threads", "--jobs", "-j", "--storage", "--protocol", "--seed", "--device", "--out", "-o",
              "--resume", "--quiet", "-q"},
     "compare": {"data", "--models", "-m", "--plugins", "-p", "--seeds", "-s", "--trials", "-n", "--space", "--set",
                 "--protocol", "--seed", "--device", "--threads", "--jobs", "-j", "--out", "-o", "--resume", "--quiet", "-q"},

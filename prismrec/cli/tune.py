@@ -70,7 +70,11 @@ def tune(
     hours: Annotated[
         float | None, typer.Option("--hours", min=0.001, help="No trial begins after so long.", show_default=False)
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trials at a time; they share the cores.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each trial.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Trials at a time (cores / threads; on CUDA 1).", show_default=False),
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +92,7 @@ def tune(
 ) -> None:
     """Search good settings of a model on validation. The test part stays closed; stopped, the same command goes on.
 
-    Example: **prismrec tune data/baby --model freedom --plugin clear --trials 50 --jobs 4**
+    Example: **prismrec tune data/baby --model freedom --plugin clear --trials 50**
 
     Example: **prismrec tune data/baby --model freedom --space paper --out studies/parity**
 
@@ -114,7 +118,7 @@ def tune(
             asked = asked.model_copy(update={"trials": trials or 0, "hours": hours or 0.0})
     else:
         asked = _ask(data, model, plugin or [], config, assign or [], space or "default", sampler, pruner, trials, hours,
-                     protocol, seed, device, console)  # fmt: skip
+                     protocol, seed, device, threads, console)  # fmt: skip
         folder = out or Path("studies") / f"{asked.data.name}-{asked.cfg.label}"
         asked = asked.model_copy(update={"storage": storage or ""})
     asked = settle(folder, asked)
@@ -136,6 +140,7 @@ def _ask(
     protocol: StrEnum | None,
     seed: int | None,
     device: str | None,
+    threads: int,
     console: Console,
 ) -> Asked:
     """The question that options put, their defaults filled in."""
@@ -166,6 +171,7 @@ def _ask(
         protocol=None if protocol is None else protocol.value,
         seed=seed,
         device=device,
+        threads=threads,
     )
     own = Path(space).suffix in (".yaml", ".yml")
     dimensions = read_space(Path(space), cfg) if own else arm_space(cfg, space)
@@ -188,11 +194,14 @@ def _ask(
     )
 
 
-def _search(asked: Asked, folder: Path, jobs: int, console: Console, quiet: bool) -> None:
+def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quiet: bool) -> None:
     from prismrec.cli.trials import Progress, announce, conclude
+    from prismrec.machine import cores, pick_device
     from prismrec.studies.search import Search
 
-    search = Search(asked, folder, jobs, asked.storage)
+    run = asked.cfg.run
+    alone = pick_device(run.device).type == "cuda"
+    search = Search(asked, folder, jobs or (1 if alone else max(1, cores() // max(run.threads, 1))), asked.storage)
     announce(console, search)
     try:
         with Progress(console, search) as progress:

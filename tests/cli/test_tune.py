@@ -23,7 +23,7 @@ from prismrec.space import Choice, Range
 from prismrec.studies import search
 from prismrec.studies.jobs import Outcome, Task
 
-QUICK = ("--set", "train.epochs=2", "--set", "model.dim=8", "--set", "run.threads=1")
+QUICK = ("--set", "train.epochs=2", "--set", "model.dim=8")
 
 
 def inline(tasks: Iterable[Task | None], jobs: int) -> Iterator[Outcome]:
@@ -50,14 +50,14 @@ def data(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_search_from_command_to_best_settings(drawn: Path, tmp_path: Path) -> None:
-    said = call("tune", drawn, "--model", "bpr", *QUICK, "--trials", 3, "--seed", 4)
+    said = call("tune", drawn, "--model", "bpr", *QUICK, "--trials", 3, "--seed", 4, "--jobs", 2)
     assert said.status == 0, said.sentence
     folder = tmp_path / "studies" / "planted-bpr"
     record = json.loads((folder / "trials/bpr/search.json").read_text())
     assert record["counts"] == {"complete": 3} and record["limit"] == 3 and record["metric"] == "recall@20"
     best = record["best"]
     assert best["value"] == max(trial["value"] for trial in record["trials"])
-    assert "bpr on planted: recall@20 on validation, 3 trials, 1 at a time, 1 thread each" in said.sentence
+    assert "bpr on planted: recall@20 on validation, 3 trials, 2 at a time, 1 thread each" in said.sentence
     assert "model.reg: 1e-05 to 2, log" in said.sentence
     assert len(re.findall(r"trial +\d  recall@20 0\.\d{4}", said.err)) == 3
     assert re.search(r"3 of 3, [\d.]+ an? (minute|hour), left 0:00", said.sentence)
