@@ -215,6 +215,9 @@ def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quie
         raise typer.Exit(130) from None
     from prismrec.report.search import write_search  # draws figures: late
 
+    if search.best() is None:
+        why = [trial.error for trial in search.trials() if trial.error][-1:]
+        raise PrismError(" ".join(["No trial was trained to its end, so there is nothing to choose.", *why]))
     conclude(search, write_search(folder, asked.data.name), quiet)
 
 

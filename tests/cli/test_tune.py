@@ -104,6 +104,19 @@ def test_a_model_without_settings_is_one_trial(data: Path) -> None:
     assert said.status == 0 and "1 trials: 1 complete" in said.out
 
 
+def test_a_search_of_failures_alone_is_an_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(tasks: Iterable[Task | None], jobs: int) -> Iterator[Outcome]:
+        for task in tasks:
+            assert task is not None
+            yield Outcome(task, error="The loss term 'rank' became nan in epoch 1.")
+
+    monkeypatch.setattr(search, "work", failing)
+    said = call("tune", data, "--model", "bpr", *QUICK, "--trials", 2, "--out", "st")
+    assert said.status == 2 and "nothing to choose. The loss term 'rank' became nan" in said.sentence
+    said = call("tune", data, "--model", "bpr", *QUICK, "--trials", 5, "--out", "st")
+    assert said.status == 2 and "All of the first 3 trials failed; the last one said: The loss term" in said.sentence
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
