@@ -39,7 +39,8 @@ def test_every_help_shows_an_example(command: str) -> None:
 
 def test_help_does_not_wait_for_torch() -> None:
     """The slow libraries are loaded by the commands that use them."""
-    code = "import sys, prismrec.cli.app; print(sorted({'torch', 'matplotlib', 'scipy', 'sklearn', 'optuna'} & set(sys.modules)))"
+    slow = {"torch", "matplotlib", "scipy", "sklearn", "optuna"}
+    code = f"import sys, prismrec.cli.app; print(sorted({slow} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert said.stdout.strip() == "[]", said.stderr
 
