@@ -162,7 +162,7 @@ def test_nothing_is_decided_by_the_name_of_a_model_or_plugin(path: Path) -> None
 # settings
 
 
-CONFIGS = sorted((PACKAGE / "configs").rglob("*.y*ml"))
+CONFIGS = sorted(path for path in (PACKAGE / "configs").rglob("*.y*ml") if path.parent.name != "studies")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.relative_to(PACKAGE).as_posix())
@@ -196,6 +196,8 @@ OPTIONS: dict[str, set[str]] = {
                "--seed", "--device", "--threads", "--jobs", "-j", "--out", "-o", "--resume", "--quiet", "-q"},
     "sweep": {"data", "--model", "-m", "--plugin", "-p", "--over", "--config", "-c", "--set", "--part", "--seeds", "-s",
               "--protocol", "--seed", "--device", "--threads", "--jobs", "-j", "--out", "-o", "--resume", "--quiet", "-q"},
+    "reproduce": {"name", "--quick", "--data", "--data-folder", "--device", "--threads", "--jobs", "-j", "--out", "-o",
+                  "--resume", "--quiet", "-q"},
     "evaluate": {"run", "--scores", "--data", "--part", "--protocol", "--metric", "--format", "-f"},
     "recommend": {"run", "--user", "-u", "--all", "--top", "-k", "--modality", "--include-seen", "--format", "-f",
                   "--output", "-o"},

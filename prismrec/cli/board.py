@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 COLUMNS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 
-def conclude(study: Study, quiet: bool) -> None:
-    """Print the leaderboard and write it: board.json, .md, .tex, .csv and a page."""
+def conclude(study: Study, quiet: bool, metrics: Sequence[str] = COLUMNS) -> None:
+    """Print the leaderboard and write it: board.json, .md, .tex, .csv and a page. ``metrics``: its columns, as far as known."""
     from prismrec.data.sources import read
     from prismrec.errors import PrismError
     from prismrec.report import write_study
@@ -29,8 +30,9 @@ def conclude(study: Study, quiet: bool) -> None:
     if not runs:
         raise PrismError(f"No arm of {study.folder} has all of its runs; nothing can be compared.")
     some = next(iter(runs.values()))[0]
-    columns = [metric for metric in COLUMNS if all(metric in run.test.mean for arm in runs.values() for run in arm)]
-    board = Board.of(runs, read(study.question.data.path), columns, some.metric, study.hosts)
+    columns = [metric for metric in metrics if all(metric in run.test.mean for arm in runs.values() for run in arm)]
+    hosts = {arm: host for arm, host in study.hosts.items() if arm in runs and host in runs}  # one may have failed
+    board = Board.of(runs, read(study.question.data.path), columns, some.metric, hosts)
     console = Console()
     export.show(console, board)
     files = export.write(board, study.folder)

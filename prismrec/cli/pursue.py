@@ -30,8 +30,10 @@ def taken_up(folder: Path, kind: str, named: Sequence[str]) -> Question:
     return question
 
 
-def pursue(question: Question, folder: Path, jobs: int, console: Console, conclude: Callable[[Study], None]) -> None:
-    """Work on a study to its end and ``conclude`` it; Ctrl-C stops it and says how to go on."""
+def pursue(
+    question: Question, folder: Path, jobs: int, console: Console, conclude: Callable[[Study], None], again: str = ""
+) -> None:
+    """Work on a study to its end and ``conclude`` it; Ctrl-C stops it and says how to go on (``again``, if that is given)."""
     from prismrec.io import locked
     from prismrec.studies.question import begin
     from prismrec.studies.study import Study
@@ -49,9 +51,8 @@ def pursue(question: Question, folder: Path, jobs: int, console: Console, conclu
         try:
             _work(study, console)
         except KeyboardInterrupt:
-            Console(stderr=True).print(
-                f"Interrupted. Go on with: prismrec {question.kind} --resume {folder}", markup=False, soft_wrap=True
-            )
+            again = again or f"prismrec {question.kind} --resume {folder}"
+            Console(stderr=True).print(f"Interrupted. Go on with: {again}", markup=False, soft_wrap=True)
             raise typer.Exit(130) from None
         for arm, why in study.failures.items():
             say(console, f"{arm} came to nothing: {why}", "red")

@@ -81,7 +81,7 @@ def arms(
         first = cfg.run.seed
         found[label(cfg.model.name, [plugin.name for plugin, _ in cfg.plugins])] = ArmOf(
             config=cfg.tree(),
-            space=written(without(_space(cfg, space), assignments)),
+            space=written(without(space_of(cfg, space), assignments)),
             seeds=tuple(range(first, first + (seeds if cfg.model.random else 1))),
         )
     for assignment in assignments:
@@ -90,7 +90,8 @@ def arms(
     return found
 
 
-def _space(cfg: RunConfig, name: str) -> Space:
+def space_of(cfg: RunConfig, name: str) -> Space:
+    """The space of an arm: "default", "paper" (the default one where a paper states none), or that of a YAML file."""
     if Path(name).suffix in (".yaml", ".yml"):
         tree = {key: entry for key, entry in read_yaml(Path(name)).items() if setting(cfg, key) is not None}
         return parse_space(tree, cfg, name)

@@ -1,0 +1,93 @@
+"""Runs of a study looked into one by one, and what was found set beside each other over arms and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from prismrec.diagnostics import Diagnosis, Subject, View, diagnose
+from prismrec.figures import curves, grouped
+from prismrec.io import atomic
+from prismrec.report.diagnosis import write_diagnosis
+from prismrec.report.search import short_path, word
+from prismrec.runs import Run
+
+
+class Wanted(Protocol):
+    """What to draw of the tables of a measurement: see ``studies.named.Look``."""
+
+    @property
+    def finding(self) -> str:
+        """Name of the measurement."""
+
+    @property
+    def value(self) -> str:
+        """Column whose mean over seeds is drawn."""
+
+    @property
+    def by(self) -> str:
+        """Column with a line or bar for each of its values."""
+
+    @property
+    def only(self) -> Sequence[str]:
+        """Those of its values that are drawn."""
+
+    @property
+    def title(self) -> str:
+        """Of the figure."""
+
+
+def look_into(runs: Mapping[str, Sequence[Run]], only: Sequence[str], view: View, folder: Path) -> dict[str, str]:
+    """Diagnose every run (its page goes into its folder) and write each measurement's table over arms and seeds.
+
+    Returns what could not be measured: "arm: measurement" → reason.
+    """
+    tables: dict[str, list[pl.DataFrame]] = {}
+    skipped: dict[str, str] = {}
+    for arm, of_arm in runs.items():
+        for run in of_arm:
+            diagnosis: Diagnosis = diagnose(Subject.of_run(run.folder, view=view), only)
+            write_diagnosis(run.folder / "diagnosis", diagnosis)
+            skipped |= {f"{arm}: {name}": reason for name, reason in diagnosis.skipped}
+            for finding in diagnosis.findings:
+                seen = [pl.lit(arm).alias("arm"), pl.lit(int(run.result["seed"])).alias("seed")]
+                tables.setdefault(finding.name, []).append(finding.table.select(*seen, pl.all()))
+    for name, found in tables.items():
+        with atomic(folder / f"{name}.csv") as part:
+            pl.concat(found, how="diagonal_relaxed").write_csv(part)
+    return skipped
+
+
+def drawn(
+    folder: Path, wanted: Sequence[Wanted], points: Mapping[str, Sequence[Any]], axes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A figure for each wanted measurement whose table stands in ``folder``: curves along the one axis of a sweep, else bars.
+
+    ``points``: arm → its values on the axes.
+    """
+    figures = []
+    for one in wanted:
+        path = folder / f"{one.finding}.csv"
+        if not path.is_file():
+            continue
+        table = pl.read_csv(path).group_by("arm", one.by).agg(pl.col(one.value).mean())
+        values = {
+            (arm, str(key)): float(value) for arm, key, value in table.select("arm", one.by, one.value).iter_rows()
+        }
+        arms = [arm for arm in points if any(known == arm for known, _ in values)]
+        keys = list(one.only) or sorted({key for _, key in values})
+        keys = [key for key in keys if all((arm, key) in values for arm in arms)]
+        if not arms or not keys:
+            continue
+        if len(axes) == 1:
+            xs = [float(place) for place in range(len(arms))]
+            lines = {key: (xs, [values[arm, key] for arm in arms]) for key in keys}
+            svg = curves(lines, one.value, x=short_path(axes[0]), ticks=[word(points[arm][0]) for arm in arms])
+        else:
+            svg = grouped(arms, {key: [values[arm, key] for arm in arms] for key in keys}, one.value)
+        caption = "Mean over seeds."
+        figures.append({"svg": svg, "title": one.title or one.finding, "caption": caption})
+    return figures
