@@ -155,7 +155,7 @@ class _Done:
         """Conclude a comparison, an ablation or a sweep: its own tables and page, then what is for the study's page."""
         from prismrec.cli.board import conclude, conclude_sweep
         from prismrec.report import write_study
-        from prismrec.report.looks import drawn, look_into
+        from prismrec.report.looks import drawn, firsts, look_into
         from prismrec.report.study import point, sweep
         from prismrec.studies.board import Board
         from prismrec.studies.named_beside import beside, best
@@ -178,6 +178,7 @@ class _Done:
             notes += [f"{what} was not measured: {reason}" for what, reason in lacking.items()]
             points = {name: point(config, one.question.axes) for name, config in configs.items()}
             figures += drawn(one.folder, self.study.draw, points, one.question.axes)
+            figures += [] if one.question.axes else firsts(study.runs())
             write_study(one.folder)  # once more: with what was found of its runs
         self._add(one.label, " ".join(notes), figures, one.folder / "report.html")
 

@@ -11,7 +11,7 @@ import polars as pl
 from prismrec.diagnostics import Diagnosis, Subject, View, diagnose
 from prismrec.figures import curves, grouped
 from prismrec.io import atomic
-from prismrec.report.diagnosis import write_diagnosis
+from prismrec.report.diagnosis import saved_findings, write_diagnosis
 from prismrec.report.search import short_path, word
 from prismrec.runs import Run
 
@@ -61,6 +61,16 @@ def look_into(runs: Mapping[str, Sequence[Run]], only: Sequence[str], view: View
     return skipped
 
 
+def firsts(runs: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
+    """The figures of the diagnosis of each arm's first run, as ``look_into`` left them."""
+    return [
+        {**figure, "title": finding["title"], "caption": f"{arm}, seed {of_arm[0].result['seed']}"}
+        for arm, of_arm in runs.items()
+        for finding in saved_findings(of_arm[0].folder / "diagnosis")
+        for figure in finding["figures"]
+    ]
+
+
 def drawn(
     folder: Path, wanted: Sequence[Wanted], points: Mapping[str, Sequence[Any]], axes: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -77,12 +87,16 @@ def drawn(
         values = {
             (arm, str(key)): float(value) for arm, key, value in table.select("arm", one.by, one.value).iter_rows()
         }
-        arms = [arm for arm in points if any(known == arm for known, _ in values)]
-        keys = list(one.only) or sorted({key for _, key in values})
-        keys = [key for key in keys if all((arm, key) in values for arm in arms)]
+        arms = [arm for arm in points if any(of == arm for of, _ in values)]
+        known = list(dict.fromkeys(key for arm, key in sorted(values) if arm in arms))
+        keys = [key for key in one.only or known if key in known]
+        whole = all((arm, key) in values for arm in arms for key in keys)
         if not arms or not keys:
             continue
-        if len(axes) == 1:
+        if not whole:  # arms that were measured differently: those with a plug-in have a before and an after
+            names = [(arm, key) for arm in arms for key in keys if (arm, key) in values]
+            svg = grouped([f"{arm}, {key}" for arm, key in names], {one.value: [values[at] for at in names]}, one.value)
+        elif len(axes) == 1:
             xs = [float(place) for place in range(len(arms))]
             lines = {key: (xs, [values[arm, key] for arm in arms]) for key in keys}
             svg = curves(lines, one.value, x=short_path(axes[0]), ticks=[word(points[arm][0]) for arm in arms])

@@ -28,7 +28,7 @@ def write_reproduction(
     sections = [_section("beside", "Ours beside published", sheets=[sheet(rows)])] if rows else []
     if bests:
         sections.append(_section("best", "Best settings", sheets=[best_sheet(bests)]))
-    for number, part in enumerate(parts, 1):
+    for number, part in enumerate((part for part in parts if part["note"] or part["figures"]), 1):
         sections.append(_section(f"part-{number}", part["title"], part["note"], part["figures"]))
     if study.notes:
         sections.append(_section("mind", "To mind", " ".join(study.notes)))
@@ -68,8 +68,8 @@ def sheet(rows: Sequence[Beside]) -> Section:
             _published(row.published, row.of, row.data, row.metric),
             _cell(NONE if row.ratio is None else f"{row.ratio:.3f}"),
             _cell(row.host or NONE),
-            _cell(NONE if row.gain is None else f"{row.gain:+.1%}"),
-            _cell(NONE if row.published_gain is None else f"{row.published_gain:+.1%}"),
+            _cell(NONE if row.gain is None else signed(row.gain)),
+            _cell(NONE if row.published_gain is None else signed(row.published_gain)),
         ]
         for row in rows
     ]
@@ -103,6 +103,11 @@ def number(value: float | None, metric: str) -> str:
     if value is None:
         return NONE
     return f"{value:.2f}" if metric in COSTS else f"{value:,.0f}" if value > 1 else f"{value:.4f}"
+
+
+def signed(gain: float) -> str:
+    """A relative gain in percent, with a true minus."""
+    return f"{gain:+.1%}".replace("-", "−")
 
 
 def _published(value: Any, of: str, data: str, metric: str = "") -> dict[str, Any]:

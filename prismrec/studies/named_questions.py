@@ -11,6 +11,9 @@ from prismrec.studies.named import Named, Part, arms
 from prismrec.studies.named_data import PLANTED, Source
 from prismrec.studies.question import Question
 
+MAIN = "main"
+"""The name of a part that needs none, for it is the only one."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -25,7 +28,8 @@ class Asked:
     @property
     def label(self) -> str:
         """What it is called on pages: the part and the data, as far as there are several."""
-        return f"{self.part.title or self.name}, {self.source.label}"
+        title = self.part.title or ("" if self.name == MAIN else self.name)
+        return f"{title}, {self.source.label}" if title else self.source.label
 
     @property
     def data(self) -> str:
