@@ -215,6 +215,7 @@ OPTIONS: dict[str, set[str]] = {
                      "--quantiles", "--at", "--seed", "--user", "--item", "--rating", "--timestamp", "--weight",
                      "--split-column", "--items", "--item-id", "--feature", "--name", "--nan", "--null-ids", "--overwrite",
                      "--quiet", "-q"},
+    "data download": {"name", "--output", "-o", "--quiet", "-q"},
     "data split": {"source", "--output", "-o", "--by", "--ratio", "--order", "--quantiles", "--at", "--seed", "--overwrite",
                    "--quiet", "-q"},
 }  # fmt: skip

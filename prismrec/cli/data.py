@@ -1,4 +1,4 @@
-"""``prismrec data``: import, inspect, prepare and split data sets."""
+"""``prismrec data``: import, inspect, prepare, split and download data sets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import typer
 from rich.console import Console
 
 from prismrec.cli import data_options as options
+from prismrec.cli.download import download
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 
 app = typer.Typer(
-    no_args_is_help=True, help="Import, inspect, prepare and split data sets.", rich_markup_mode="markdown"
+    no_args_is_help=True, help="Import, inspect, prepare, split and download data sets.", rich_markup_mode="markdown"
 )
+
+
+app.command("download")(download)
 
 
 class By(StrEnum):
