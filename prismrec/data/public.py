@@ -42,7 +42,10 @@ class File:
 
 @dataclass(frozen=True)
 class Public:
-    """A data set; without ``files`` it is had by hand from its ``page``. ``after``: commands that follow, {folder} filled in."""
+    """A data set; without ``files`` it is had by hand from its ``page``.
+
+    ``after``: the commands that follow, with {folder} in them.
+    """
 
     name: str
     about: str
