@@ -87,7 +87,7 @@ def test_none_waits_for_an_outcome_and_a_deadlock_is_an_error() -> None:
 
 
 SLEEPERS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from prismrec.studies.jobs import Task, work
 
@@ -97,6 +97,7 @@ def note(folder, n):
     time.sleep(60)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background has it ignored
     list(work([Task(str(n), note, (sys.argv[1], n)) for n in range(2)], jobs=2))
 """
 
