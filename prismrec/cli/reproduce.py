@@ -74,7 +74,12 @@ def reproduce(
     study = named(name)
     out = out or Path("studies") / (f"{name}-quick" if quick else name)
     at_once = 1 if study.alone else jobs or max(1, cores() // threads)
-    _run(name, study, quick, data or [], data_folder, device, threads, at_once, out, quiet)
+    try:
+        _run(name, study, quick, data or [], data_folder, device, threads, at_once, out, quiet)
+    except KeyboardInterrupt:  # not while runs are trained: that is seen to where they are
+        where = f"prismrec reproduce --resume {shlex.quote(str(out))}"
+        Console(stderr=True).print(f"Interrupted. Go on with: {where}", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
 
 
 def _run(

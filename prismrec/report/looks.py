@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
-from prismrec.diagnostics import Diagnosis, Subject, View, diagnose
+from prismrec.diagnostics import Subject, View, diagnose
 from prismrec.figures import curves, grouped
-from prismrec.io import atomic
+from prismrec.io import atomic, read_json, write_json
 from prismrec.report.diagnosis import saved_findings, write_diagnosis
 from prismrec.report.search import short_path, word
 from prismrec.runs import Run
+
+_LOOKED = "looked.json"
 
 
 class Wanted(Protocol):
@@ -43,22 +46,35 @@ class Wanted(Protocol):
 def look_into(runs: Mapping[str, Sequence[Run]], only: Sequence[str], view: View, folder: Path) -> dict[str, str]:
     """Diagnose every run (its page goes into its folder) and write each measurement's table over arms and seeds.
 
-    Returns what could not be measured: "arm: measurement" → reason.
+    Returns what could not be measured: "arm: measurement" → reason. What an earlier call measured is not measured again.
     """
     tables: dict[str, list[pl.DataFrame]] = {}
     skipped: dict[str, str] = {}
     for arm, of_arm in runs.items():
         for run in of_arm:
-            diagnosis: Diagnosis = diagnose(Subject.of_run(run.folder, view=view), only)
-            write_diagnosis(run.folder / "diagnosis", diagnosis)
-            skipped |= {f"{arm}: {name}": reason for name, reason in diagnosis.skipped}
-            for finding in diagnosis.findings:
+            found, lacking = _looked(run, only, view)
+            skipped |= {f"{arm}: {name}": reason for name, reason in lacking.items()}
+            for name, table in found.items():
                 seen = [pl.lit(arm).alias("arm"), pl.lit(int(run.result["seed"])).alias("seed")]
-                tables.setdefault(finding.name, []).append(finding.table.select(*seen, pl.all()))
-    for name, found in tables.items():
+                tables.setdefault(name, []).append(table.select(*seen, pl.all()))
+    for name, of_runs in tables.items():
         with atomic(folder / f"{name}.csv") as part:
-            pl.concat(found, how="diagonal_relaxed").write_csv(part)
+            pl.concat(of_runs, how="diagonal_relaxed").write_csv(part)
     return skipped
+
+
+def _looked(run: Run, only: Sequence[str], view: View) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
+    """The tables of a run's diagnosis by name, and why others are missing; as they stand, if the same was asked before."""
+    folder = run.folder / "diagnosis"
+    asked = {"only": list(only), "view": asdict(view)}
+    note = read_json(folder / _LOOKED) if (folder / _LOOKED).is_file() else {}
+    if note.get("asked") != asked:
+        diagnosis = diagnose(Subject.of_run(run.folder, view=view), only)
+        write_diagnosis(folder, diagnosis)
+        names = [finding.name for finding in diagnosis.findings]
+        note = {"asked": asked, "found": names, "skipped": dict(diagnosis.skipped)}
+        write_json(folder / _LOOKED, note)  # last: it says that all else stands
+    return {name: pl.read_parquet(folder / f"{name}.parquet") for name in note["found"]}, note["skipped"]
 
 
 def firsts(runs: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:

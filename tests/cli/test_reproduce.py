@@ -10,6 +10,7 @@ import pytest
 from inline import Here
 from program import call, planted
 
+from prismrec.report import looks
 from prismrec.studies import named, named_beside
 from prismrec.studies import study as module
 from prismrec.studies.board import Board
@@ -75,6 +76,11 @@ def test_a_quick_diagnosis_looks_into_every_run(here: Here, tmp_path: Path) -> N
     total = table.group_by("arm", "seed").agg(pl.col("share").sum())["share"]
     assert total.to_list() == pytest.approx([1.0] * 4)
     assert (part / "runs" / "both" / "seed-999" / "diagnosis" / "index.html").is_file()
+    before = (part / "subsets.csv").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "diagnose", None)  # nothing is measured twice
+        assert call("reproduce", "--resume", out, "-q").status == 0
+    assert (part / "subsets.csv").read_bytes() == before
     assert "Shares of users" in (out / "report.html").read_text(encoding="utf-8")
 
 
@@ -121,6 +127,15 @@ def test_stopped_anywhere_it_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(module, "work", rest)
     assert call("reproduce", "clear-table-3", "--quick", "-o", out, "-q").status == 0
     assert len(rest.done) == 11 - 4
+
+
+def test_interrupted_while_it_measures_it_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prismrec.diagnostics.diagnose", stop)
+    said = call("reproduce", "clear-figure-1", "--quick", "-o", tmp_path / "study")
+    assert said.status == 130 and f"prismrec reproduce --resume {tmp_path / 'study'}" in said.sentence
 
 
 def test_on_its_own_data_ours_is_set_beside_published_with_a_ratio(here: Here, tmp_path: Path) -> None:
