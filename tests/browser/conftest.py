@@ -15,11 +15,16 @@ from prismrec.data.synthetic import draw
 from prismrec.diagnostics import Subject, diagnose
 from prismrec.evaluate import Evaluator
 from prismrec.experiment import configure, run
+from prismrec.figures import grouped
 from prismrec.io import write_json, write_text
 from prismrec.report import write_board, write_diagnosis, write_leaderboard, write_run_report, write_study
+from prismrec.report.reproduction import write_reproduction
 from prismrec.runs import Run
 from prismrec.studies.board import Board
-from prismrec.studies.search import Trial
+from prismrec.studies.named import named
+from prismrec.studies.named_beside import Best, beside
+from prismrec.studies.named_data import Source
+from prismrec.studies.search import DataOf, Trial
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARMS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -49,6 +54,19 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def reproduced(out: Path, board: Board) -> Path:
+    """The page of a named study, as if the board were its own."""
+    study = named("clear-table-3")
+    source = Source("baby", "given", draw(60, 64, seed=1).dataset, DataOf(path="x", name="baby", fingerprint="0" * 16))
+    rows = beside(study, "main", study.parts["main"], source, board)
+    best = Best(data="baby", of="baby", part="main", setting="clear.rank", published=4, ours=8, tried=(2, 4, 8))
+    figure = {"svg": grouped(["a", "b"], {"x": [0.1, 0.2]}, "share"), "title": "Shares", "caption": "Mean over seeds."}
+    part = {"title": "baby", "note": "A note.", "figures": [figure, figure], "page": "study.html"}
+    return write_reproduction(
+        out / "reproduction.html", study, ["A word."], "prismrec reproduce", rows, [best], [part], []
+    )
+
+
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Kind of page → its file, of small real runs."""
@@ -76,6 +94,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     board = Board.of(arms, data, ["recall@10", "recall@20", "ndcg@20"])
     found["study"] = write_board(out / "study.html", board, command="prismrec compare data --models vbpr")
     found["search"] = write_study(searched(out / "search"))
+    found["reproduction"] = reproduced(out, board)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-KINDS = ("run", "floor", "leaderboard", "diagnosis", "study", "search")
+KINDS = ("run", "floor", "leaderboard", "diagnosis", "study", "search", "reproduction")
 SIZES = {1280: 900, 390: 844}
 AXED = {(1280, "light"), (390, "dark")}  # it takes seconds; colours do not hang on the width, nor labels on the colours
 
