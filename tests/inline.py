@@ -28,3 +28,8 @@ class Here:
                 yield Outcome(task, task.do(*task.arguments))
             except PrismError as error:
                 yield Outcome(task, error=str(error))
+
+
+def refuse(sentence: str) -> None:
+    """A task that is given bad input."""
+    raise PrismError(sentence)

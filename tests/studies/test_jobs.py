@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from inline import refuse
 
 from prismrec.errors import PrismError
 from prismrec.studies.jobs import Outcome, Task, work
@@ -44,10 +45,8 @@ def test_a_failing_task_is_an_outcome_and_the_others_go_on() -> None:
 
 
 def test_bad_input_is_a_sentence_without_a_trace() -> None:
-    from prismrec.models import model_named
-
-    (found,) = work([Task("x", model_named, ("freedon",))], jobs=1)
-    assert "There is no model 'freedon'" in found.error and not found.trace
+    (found,) = work([Task("x", refuse, ("There is no model 'freedon'.",))], jobs=1)
+    assert found.error == "There is no model 'freedon'." and not found.trace
 
 
 def test_a_killed_process_says_so() -> None:
