@@ -25,11 +25,14 @@ def write_reproduction(
     facts: Sequence[tuple[str, str]],
 ) -> Path:
     """Write the page. ``parts``: title, ``note``, ``figures`` and the ``page`` of each part, relative to ``path``."""
-    sections = [_section("beside", "Ours beside published", sheets=[sheet(rows)])] if rows else []
+    stated = any(row.published is not None or row.published_gain is not None for row in rows)
+    ours = [_section("beside", "Ours beside published" if stated else "Ours", sheets=[sheet(rows)])] if rows else []
+    sections = ours if stated else []
     if bests:
         sections.append(_section("best", "Best settings", sheets=[best_sheet(bests)]))
     for number, part in enumerate((part for part in parts if part["note"] or part["figures"]), 1):
         sections.append(_section(f"part-{number}", part["title"], part["note"], part["figures"]))
+    sections += [] if stated else ours  # the figures are what is asked for then
     if study.notes:
         sections.append(_section("mind", "To mind", " ".join(study.notes)))
     links = [(part["title"], str(part["page"])) for part in parts]
