@@ -78,6 +78,8 @@ def make_compatible() -> None:
             setattr(np, name, getattr(__import__("builtins"), name))
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, entries: self._dict.update(entries)  # type: ignore[attr-defined]
+    if not torch.cuda.is_available():  # which some of its models ask for by name
+        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment, misc]
     for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "lmdb", "torch_scatter"):
         try:
             __import__(name)
