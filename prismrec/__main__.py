@@ -1,5 +1,5 @@
 """``python -m prismrec``."""
 
-from prismrec.cli.app import main
+from prismrec.cli.app import program
 
-main()
+program()

@@ -76,7 +76,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel: Path) -> None:
         text.replace(" ", "") for text in project["dependencies"]
     )
     (points,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
-    assert "prismrec = prismrec.cli.app:main" in points
+    assert "prismrec = prismrec.cli.app:program" in points
 
 
 PROGRAM = """

@@ -54,6 +54,21 @@ def root(
     """Options that every command takes."""
 
 
+def program() -> None:
+    """``main`` for a process of its own: after Ctrl-C it is gone at once.
+
+    Whatever is left then is either whole or will be gone on with, and to unload the libraries takes a second or two.
+    """
+    try:
+        main()
+    except SystemExit as leaving:
+        if leaving.code != 130:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+
+
 def main() -> None:
     """Run a command; an error becomes a sentence on stderr and a status: 2 bad input, 1 a fault of ours."""
     debug = "--debug" in sys.argv[1:]
