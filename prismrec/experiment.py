@@ -253,8 +253,8 @@ def _facts(cfg: RunConfig, dataset: Dataset, assembly: Assembly, progress: Progr
 
 
 def reported(cfg: RunConfig) -> list[str]:
-    """Metrics of a result: those asked for, and what the lists are like."""
-    return [*cfg.run.metrics, *(m for m in LIST_METRICS if m not in cfg.run.metrics)]
+    """Metrics of a result: those asked for, the one that decides, and what the lists are like."""
+    return list(dict.fromkeys([*cfg.run.metrics, cfg.train.metric, *LIST_METRICS]))
 
 
 def _watched(cfg: RunConfig) -> list[str]:

@@ -65,6 +65,11 @@ def leftover(path: Path) -> bool:
     return path.name == LOCK or path.name.endswith(_PART) or path.name.startswith(".tmp")
 
 
+def vacant(folder: Path) -> bool:
+    """Whether a folder is free to be written: not there, or with nothing in it but what a killed process left."""
+    return not folder.exists() or (folder.is_dir() and all(leftover(entry) for entry in folder.iterdir()))
+
+
 @contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
     """Holds a folder for this process; one that another process holds is refused.

@@ -16,7 +16,7 @@ from prismrec.config import RunConfig, read_yaml, resolve, settings_of
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.index import FUSED, Index
-from prismrec.io import leftover, locked, read_json, remove_parts, write_json, write_text
+from prismrec.io import locked, read_json, remove_parts, vacant, write_json, write_text
 from prismrec.machine import environment
 from prismrec.train import Watcher
 from prismrec.types import Reps, Rows
@@ -48,7 +48,7 @@ def check_free(folder: Path, cfg: RunConfig, dataset: Dataset) -> None:
                 f"{folder} holds a run with other settings ({saved.label}); name another folder for this one."
             )
         check_same_data(folder, known, dataset)
-    elif folder.exists() and (not folder.is_dir() or any(not leftover(entry) for entry in folder.iterdir())):
+    elif not vacant(folder):
         raise PrismError(f"{folder} exists and holds no run; a run needs a folder of its own: name another one.")
 
 

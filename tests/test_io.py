@@ -135,6 +135,15 @@ def test_tensors_on_a_full_disk_are_an_ordinary_error(tmp_path: Path, monkeypatc
     assert (tmp_path / "x.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_folder_is_free_if_nothing_of_worth_is_in_it(tmp_path: Path) -> None:
+    assert io.vacant(tmp_path / "none") and io.vacant(tmp_path)
+    (tmp_path / "result.json.123.part").touch()
+    (tmp_path / io.LOCK).touch()
+    assert io.vacant(tmp_path)
+    (tmp_path / "notes").touch()
+    assert not io.vacant(tmp_path) and not io.vacant(tmp_path / "notes")
+
+
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
     with io.locked(tmp_path), pytest.raises(PrismError, match="another process"), io.locked(tmp_path):
         pass

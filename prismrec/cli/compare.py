@@ -84,7 +84,7 @@ def compare(
     known = {key: value for key, value in run.items() if value is not None}
     question = Question(
         kind="compare",
-        data=DataOf(path=str(Path(data).resolve()), name=dataset.name, fingerprint=dataset.fingerprint),
+        data=DataOf.of(dataset, data),
         arms=arms(wanted, assign or (), known, space, seeds),
         trials=trials,
     )

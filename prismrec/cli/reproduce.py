@@ -254,7 +254,7 @@ def _begin(out: Path, tree: dict[str, Any]) -> None:
     """Write what is asked, or take up the same."""
     import yaml
 
-    from prismrec.io import leftover, write_text
+    from prismrec.io import vacant, write_text
 
     if (out / ASKED).is_file():
         known = _known(out)
@@ -263,7 +263,7 @@ def _begin(out: Path, tree: dict[str, Any]) -> None:
                 f"{out} holds a reproduction that differs in its {' and '.join(differing)}. Name another folder with --out."
             )
         return
-    if out.exists() and (not out.is_dir() or any(not leftover(entry) for entry in out.iterdir())):
+    if not vacant(out):
         raise PrismError(f"{out} exists and holds no reproduction; it needs a folder of its own: name another one.")
     write_text(out / ASKED, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 

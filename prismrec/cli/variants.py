@@ -193,5 +193,4 @@ def _settings(
     known = {key: getattr(value, "value", value) for key, value in run.items()}
     cfg, source = configure(dataset, model, plugins or (), config, assignments or (), **known)
     say(console, f"settings: {source}")
-    where = DataOf(path=str(Path(data).resolve()), name=dataset.name, fingerprint=dataset.fingerprint)
-    return dataset, cfg, where
+    return dataset, cfg, DataOf.of(dataset, data)

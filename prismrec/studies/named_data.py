@@ -96,7 +96,7 @@ def _split(study: Named, name: str, path: Path, dataset: Dataset, folder: Path) 
             here = folder / f"{name}-{split}"
             this = _kept(splits.leave_one_out(dataset, order="random", seed=_SPLIT_SEED), here)
         this.require("train", "valid", "test")
-        where = DataOf(path=str(here.resolve()), name=this.name, fingerprint=this.fingerprint)
+        where = DataOf.of(this, here)
         made.append(Source(name, split, this, where))
     return made
 

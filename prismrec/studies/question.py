@@ -13,7 +13,7 @@ from pydantic import Field
 from prismrec.config import read_yaml, resolve, section
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
-from prismrec.io import leftover, write_text
+from prismrec.io import vacant, write_text
 from prismrec.models import Strict
 from prismrec.studies.search import DataOf
 from prismrec.studies.search_sampling import PrunerName, SamplerName
@@ -79,7 +79,7 @@ def begin(question: Question, folder: Path) -> Question:
                 "with --out, or ask the same again to go on with it."
             )
         return known
-    if folder.exists() and (not folder.is_dir() or any(not leftover(entry) for entry in folder.iterdir())):
+    if not vacant(folder):
         raise PrismError(f"{folder} exists and holds no study; a study needs a folder of its own: name another one.")
     tree = question.model_dump(mode="json")
     write_text(folder / STUDY, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))

@@ -54,6 +54,11 @@ class DataOf(Strict):
     name: str
     fingerprint: str
 
+    @staticmethod
+    def of(dataset: Dataset, path: str | Path) -> DataOf:
+        """A data set that was read from ``path``."""
+        return DataOf(path=str(Path(path).resolve()), name=dataset.name, fingerprint=dataset.fingerprint)
+
 
 class Asked(Strict):
     """What is searched, where, how, and for how long. All but the last four make the ``question``.
@@ -79,8 +84,7 @@ class Asked(Strict):
         ``where``: what to call the space if it is refused.
         """
         check_space(space, cfg, where)
-        source = DataOf(path=str(Path(data).resolve()), name=dataset.name, fingerprint=dataset.fingerprint)
-        asked = Asked(data=source, config=cfg.tree(), space=written(space), **rest)
+        asked = Asked(data=DataOf.of(dataset, data), config=cfg.tree(), space=written(space), **rest)
         if asked.sampler == "grid":
             sampling.grid_size(space)
         return asked
@@ -137,7 +141,7 @@ class Search:
 
     def __init__(self, asked: Asked, folder: Path, jobs: int = 1, storage: str = "") -> None:
         self.asked, self.folder, self.jobs = asked, folder, jobs
-        self.cfg = _judged(asked.cfg)
+        self.cfg = asked.cfg
         self.metric = self.cfg.train.metric
         self.space = parse_space(asked.space, self.cfg, "space")
         self.place = folder / "trials" / self.cfg.label
@@ -328,12 +332,6 @@ class Search:
             over = trial.here and trial.state != "running" and not finished(folder)
             if over and (best is None or trial.number != best.number):
                 shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-
-
-def _judged(cfg: RunConfig) -> RunConfig:
-    """With the metric that decides among those that are reported."""
-    more = [] if cfg.train.metric in cfg.run.metrics else [cfg.train.metric]
-    return replace(cfg, run=cfg.run.model_copy(update={"metrics": [*cfg.run.metrics, *more]}))
 
 
 def best_of(trials: list[Trial]) -> Trial | None:

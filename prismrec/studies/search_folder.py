@@ -10,7 +10,7 @@ import yaml
 from prismrec.config import read_yaml, section
 from prismrec.data.sources import read
 from prismrec.errors import PrismError
-from prismrec.io import leftover, write_text
+from prismrec.io import vacant, write_text
 from prismrec.studies.search import Asked
 from prismrec.studies.search_sampling import masked
 
@@ -39,7 +39,7 @@ def settle(folder: Path, asked: Asked) -> Asked:
                 f"{_shown(asked.storage) or 'a file of its own'}. Give the same --storage, or name another folder with --out."
             )
         asked = asked.model_copy(update={"home": before.home})
-    elif folder.exists() and (not folder.is_dir() or any(not leftover(entry) for entry in folder.iterdir())):
+    elif not vacant(folder):
         raise PrismError(f"{folder} exists and holds no search; name another folder with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     kept = asked.model_copy(update={"storage": _shown(asked.storage)})

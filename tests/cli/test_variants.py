@@ -27,9 +27,11 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_ablation_compares_each_variant_with_the_whole(data: Path, tmp_path: Path) -> None:
-    said = call("ablate", data, "-m", "vbpr", "-p", "mrdib", *QUICK, "-o", tmp_path / "study")
+    metric = ["--set", "train.metric=recall@7"]  # none of those that are reported unless asked for
+    said = call("ablate", data, "-m", "vbpr", "-p", "mrdib", *QUICK, *metric, "-o", tmp_path / "study")
     assert said.status == 0, said.err
     board = Board.read(tmp_path / "study" / "board.json")
+    assert board.metric == "recall@7"
     assert {row.arm: row.host for row in board.rows} == {
         "full": None,
         "without mrdib": "full",
