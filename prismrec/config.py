@@ -161,6 +161,15 @@ def assign(tree: Tree, path: str, value: Any) -> Tree:
     return out
 
 
+def value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """The value at ``section.key`` of a tree of settings, as ``assign`` has it; None if there is none."""
+    keys = path.split(".")
+    here: Any = tree
+    for key in keys if keys[0] in _SECTIONS else ["plugins", *keys]:
+        here = here.get(key) if isinstance(here, Mapping) else None
+    return here
+
+
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> Tree:
     """``top`` laid over ``base``, section by section; neither is changed."""
     out: Tree = {key: merge(value, {}) if isinstance(value, Mapping) else value for key, value in base.items()}

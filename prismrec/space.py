@@ -85,6 +85,26 @@ def named(**spaces: Space) -> Mapping[str, Space]:
     return MappingProxyType(spaces)
 
 
+def word(value: Any) -> str:
+    """A setting in a few characters."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "none" if value is None else str(value).lower()
+
+
+def short_path(key: str) -> str:
+    """A setting path without what can be guessed: ``reg``, ``clear.rank``, ``train.lr``."""
+    return key.removeprefix("model.")
+
+
+def span(dimension: Dimension) -> str:
+    """A dimension in words: ``1 to 4``, ``1e-05 to 0.1, log``, ``0.8, 0.9``."""
+    if isinstance(dimension, Choice):
+        return ", ".join(word(value) for value in dimension.options)
+    low, high = dimension.ends()
+    return f"{word(low)} to {word(high)}{', log' if dimension.log else ''}"
+
+
 def points(space: Space) -> int | None:
     """How many combinations a space holds; None where a dimension cannot be counted. Of an empty space: 1."""
     counts = [dimension.values() for dimension in space.values()]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prismrec import config
-from prismrec.config import assign, merge, override, parse_yaml, published, read_yaml, resolve
+from prismrec.config import assign, merge, override, parse_yaml, published, read_yaml, resolve, value_at
 from prismrec.data.synthetic import draw
 from prismrec.errors import PrismError
 from prismrec.experiment import configure
@@ -231,3 +231,9 @@ def test_published_settings_say_what_suits_a_plugin(tmp_path: Path, monkeypatch:
     cfg, source = configure(shop, "vbpr", ["clear"], assignments=["clear.strength=0.5"])
     assert source == "vbpr/shop.yaml" and cfg.model_cfg.model_dump()["reg"] == 0.5
     assert [(p.name, c.model_dump()["rank"], c.model_dump()["strength"]) for p, c in cfg.plugins] == [("clear", 4, 0.5)]
+
+
+def test_settings_are_found_by_their_paths() -> None:
+    tree = {"model": {"reg": 0.1}, "plugins": {"clear": {"rank": 4}}, "train": {"lr": 0.01}}
+    paths = ["model.reg", "clear.rank", "plugins.clear.rank", "train.lr", "chns.weight"]
+    assert [value_at(tree, path) for path in paths] == [0.1, 4, 4, 0.01, None]

@@ -16,7 +16,7 @@ from program import call
 from prismrec.errors import PrismError
 from prismrec.report import write_study
 from prismrec.report.search import said, section, together
-from prismrec.report.study import point, sweep
+from prismrec.report.study import sweep
 from prismrec.studies.search import Trial, best_of
 
 GRID = {"model.reg": [0.001, 0.1], "train.lr": [0.01, 0.03]}
@@ -149,12 +149,6 @@ def test_a_sweep_with_gaps_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     found = sweep(asked, tmp_path)
     assert found is not None and "reg 0.1, clear.rank 1" in found["note"] and ">·<" in found["figures"][0]["svg"]
     assert sweep(asked, tmp_path / "nothing") is None and sweep({**asked, "axes": []}, tmp_path) is None
-
-
-def test_settings_are_found_by_their_paths() -> None:
-    config = {"model": {"reg": 0.1}, "plugins": {"clear": {"rank": 4}}, "train": {"lr": 0.01}}
-    assert point(config, ["model.reg", "clear.rank", "train.lr", "chns.weight"]) == (0.1, 4, 0.01, None)
-    assert point(config, ["plugins.clear.rank"]) == (4,)
 
 
 def test_what_is_no_study_or_has_nothing_to_show_is_refused(tmp_path: Path) -> None:

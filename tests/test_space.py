@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from tiny import batch, context, loss, made, total
 
-from prismrec.cli.trials import span
 from prismrec.errors import PrismError
 from prismrec.models import MODELS, Model
 from prismrec.plugins import PLUGINS, Plugin
-from prismrec.space import TRAIN, Choice, Dimension, Range, Space, at, named, point, points
+from prismrec.space import TRAIN, Choice, Dimension, Range, Space, at, named, point, points, span
 from prismrec.train import TrainConfig
 
 OWNERS: list[type[Model] | type[Plugin]] = [*MODELS, *PLUGINS]

@@ -46,23 +46,22 @@ def conclude_sweep(study: Study, quiet: bool) -> None:
     """Print what each point of a sweep came to and write it: sweep.csv and a page."""
     import polars as pl
 
-    from prismrec.config import resolve
+    from prismrec.config import value_at
     from prismrec.errors import PrismError
     from prismrec.io import atomic
     from prismrec.report import write_study
-    from prismrec.studies.search_space import setting
 
     results = study.results()
     if not results:
         raise PrismError(f"No run of {study.folder} stands; nothing can be drawn.")
     rows = []
     for name, found in results.items():
-        cfg = resolve(study.question.arms[name].config)
-        values = [result[study.question.part][cfg.train.metric] for result in found]
-        at = {path: setting(cfg, path) for path in study.question.axes}
+        config = study.question.arms[name].config
+        metric = config["train"]["metric"]
+        values = [result[study.question.part][metric] for result in found]
+        at = {path: value_at(config, path) for path in study.question.axes}
         spread = stdev(values) if len(values) > 1 else None
-        rows.append({**at, cfg.train.metric: fmean(values), "sd": spread, "seeds": len(values)})
-    metric = next(key for key in rows[0] if "@" in key)
+        rows.append({**at, metric: fmean(values), "sd": spread, "seeds": len(values)})
     best = max(row[metric] for row in rows)
     table = Table(box=box.SIMPLE_HEAD, title=f"{metric} on the {study.question.part} part", title_justify="left")
     for column in rows[0]:

@@ -159,9 +159,10 @@ class _Done:
     def part(self, one: Asked, study: Study, quiet: bool) -> None:
         """Conclude a comparison, an ablation or a sweep: its own tables and page, then what is for the study's page."""
         from prismrec.cli.board import conclude, conclude_sweep
+        from prismrec.config import value_at
         from prismrec.report import write_study
         from prismrec.report.looks import drawn, firsts, look_into
-        from prismrec.report.study import point, sweep
+        from prismrec.report.study import sweep
         from prismrec.studies.board import Board
         from prismrec.studies.named_beside import beside, best
 
@@ -181,8 +182,9 @@ class _Done:
         if self.study.looks:
             lacking = look_into(study.runs(), self.study.looks, self._view(), one.folder)
             notes += [f"{what} was not measured: {reason}" for what, reason in lacking.items()]
-            points = {name: point(config, one.question.axes) for name, config in configs.items()}
-            figures += drawn(one.folder, self.study.draw, points, one.question.axes)
+            axes = one.question.axes
+            points = {name: tuple(value_at(config, axis) for axis in axes) for name, config in configs.items()}
+            figures += drawn(one.folder, self.study.draw, points, axes)
             figures += [] if one.question.axes else firsts(study.runs())
             write_study(one.folder)  # once more: with what was found of its runs
         self._add(one.label, " ".join(notes), figures, one.folder / "report.html")

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from prismrec.cli.tables import number
 from prismrec.cli.watch import clock
-from prismrec.space import Choice, Dimension
+from prismrec.space import Choice, Dimension, short_path, span, word
 from prismrec.studies.search import Search, Trial, best_of
 
 _SHOWN = 5  # trials in the table at the end
@@ -42,21 +42,6 @@ def announce(console: Console, search: Search) -> None:
         _say(console, f"{begun} trials stand{f', of which {stopped} were interrupted and go on' if stopped else ''}.")
 
 
-def span(dimension: Dimension) -> str:
-    """A dimension in words: ``1 to 4``, ``1e-05 to 0.1, log``, ``0.8, 0.9``."""
-    if isinstance(dimension, Choice):
-        return ", ".join(word(value) for value in dimension.options)
-    low, high = dimension.ends()
-    return f"{word(low)} to {word(high)}{', log' if dimension.log else ''}"
-
-
-def word(value: Any) -> str:
-    """A setting in a few characters."""
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return "none" if value is None else str(value).lower()
-
-
 def at_an_end(dimension: Dimension, value: Any) -> bool:
     """Whether a value lies at an end of a range that could as well have gone on: 0 and 1 end by nature, so do short ones."""
     if isinstance(dimension, Choice) or (dimension.whole and dimension.high - dimension.low < 4):
@@ -65,11 +50,6 @@ def at_an_end(dimension: Dimension, value: Any) -> bool:
     scale = math.log if dimension.log else float
     share = (scale(value) - scale(low)) / (scale(high) - scale(low))
     return (share < _NEAR and low != 0) or (share > 1 - _NEAR and high != 1)
-
-
-def brief(key: str) -> str:
-    """A setting path without what can be guessed: ``reg``, ``clear.rank``, ``train.lr``."""
-    return key.removeprefix("model.")
 
 
 class Progress:
@@ -113,7 +93,7 @@ class Progress:
             cut = ", cut short" if trial.state == "pruned" else ""
             parts.append(f"{trial.epochs} epochs in {clock(trial.seconds or 0)}{cut}")
         parts.append(self.pace(sum(t.state != "running" for t in trials)))
-        parts += [f"{brief(key)} {word(value)}" for key, value in trial.settings.items()]
+        parts += [f"{short_path(key)} {word(value)}" for key, value in trial.settings.items()]
         return "  ".join(parts)
 
     def pace(self, done: int) -> str:
@@ -162,7 +142,7 @@ def conclude(search: Search, page: Path, quiet: bool) -> None:
     if best is not None:
         for key, value in best.settings.items():
             if at_an_end(search.space[key], value):
-                told = f"{brief(key)} {word(value)} lies at the end of its range, {span(search.space[key])}"
+                told = f"{short_path(key)} {word(value)} lies at the end of its range, {span(search.space[key])}"
                 _say(console, f"{told}: a wider one may hold better (--space FILE.yaml)")
         where = search.place / "best.yaml"
         _say(console, f"best settings: {where}")
@@ -186,7 +166,7 @@ def best_table(search: Search, trials: list[Trial]) -> Table:
     table.add_row("time", *(clock(trial.seconds or 0) for trial in shown), end_section=True)
     for key in shares or search.space:
         share = [f"{shares[key]:.0%}"] if shares else []
-        table.add_row(Text(brief(key)), *(Text(word(trial.settings[key])) for trial in shown), *share)
+        table.add_row(Text(short_path(key)), *(Text(word(trial.settings[key])) for trial in shown), *share)
     return table
 
 

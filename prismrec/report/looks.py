@@ -13,8 +13,8 @@ from prismrec.diagnostics import Subject, View, diagnose
 from prismrec.figures import curves, grouped
 from prismrec.io import atomic, read_json, write_json
 from prismrec.report.diagnosis import saved_findings, write_diagnosis
-from prismrec.report.search import short_path, word
 from prismrec.runs import Run
+from prismrec.space import short_path, word
 
 _LOOKED = "looked.json"
 

@@ -15,6 +15,7 @@ from prismrec.errors import PrismError
 from prismrec.figures import bars, cloud, curves, heatmap
 from prismrec.io import read_json
 from prismrec.report.page import write_page
+from prismrec.space import short_path, word
 
 _SHOWN = 12  # trials of the table
 _CLOUDS = 6  # settings that have a figure
@@ -213,13 +214,3 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("trials", f"{len(record['trials']):,}"),
         ("time", panels.duration(record["seconds"])),
     ]
-
-
-def short_path(key: str) -> str:
-    """A setting without what can be guessed: reg, clear.rank, train.lr."""
-    return key.removeprefix("model.")
-
-
-def word(value: Any) -> str:
-    """A setting in a few characters."""
-    return f"{value:.3g}" if isinstance(value, float) else "none" if value is None else str(value).lower()

@@ -10,13 +10,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from prismrec import panels
-from prismrec.config import read_yaml
+from prismrec.config import read_yaml, value_at
 from prismrec.errors import PrismError
 from prismrec.figures import curves, heatmap
 from prismrec.io import read_json
 from prismrec.report.board import write_board
 from prismrec.report.page import write_page
-from prismrec.report.search import options_of, searches, short_path, together, word, write_search
+from prismrec.report.search import options_of, searches, together, write_search
+from prismrec.space import short_path, word
 from prismrec.studies.board import Board
 
 STUDY = "study.yaml"
@@ -74,7 +75,10 @@ def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
     axes = list(asked.get("axes") or ())
     if not axes:
         return None
-    found = [(point(arm["config"], axes), _results(folder / "runs" / name)) for name, arm in asked["arms"].items()]
+    found = [
+        (tuple(value_at(arm["config"], axis) for axis in axes), _results(folder / "runs" / name))
+        for name, arm in asked["arms"].items()
+    ]
     known = [(at, results) for at, results in found if results]
     if not known:
         return None
@@ -95,17 +99,6 @@ def sweep(asked: Asked, folder: Path) -> dict[str, Any] | None:
         "sheets": [_table(known, axes, parts, metric)],
         "folds": [],
     }
-
-
-def point(config: Asked, axes: Sequence[str]) -> tuple[Any, ...]:
-    """The values of settings such as model.layers or clear.rank in a tree of settings; None where there is none."""
-    values = []
-    for axis in axes:
-        here: Any = config if axis.split(".")[0] in config else config.get("plugins", {})
-        for key in axis.split("."):
-            here = here.get(key) if isinstance(here, Mapping) else None
-        values.append(here)
-    return tuple(values)
 
 
 def _results(arm: Path) -> list[Asked]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prismrec.config import RunConfig, override, read_yaml, resolve
+from prismrec.config import RunConfig, override, read_yaml, resolve, value_at
 from prismrec.errors import PrismError
 from prismrec.models import MODELS, model_named
 from prismrec.pairing import plugins_on
@@ -17,7 +17,7 @@ from prismrec.plugins import plugin_named
 from prismrec.recipes import backbone, label, recipe_named
 from prismrec.space import Space
 from prismrec.studies.question import ArmOf
-from prismrec.studies.search_space import arm_space, parse_space, setting, without, written
+from prismrec.studies.search_space import arm_space, parse_space, without, written
 
 FLOORS = tuple(model.name for model in MODELS if not model.random)
 """What every table shows: no model is worth its cost that does not beat them."""
@@ -38,7 +38,7 @@ def chains(models: Sequence[str], plugins: Sequence[str]) -> tuple[list[tuple[st
     for text in models:
         name, *own = text.split("+")
         recipe_named(name)
-        fit = set(plugins_on(model_named(backbone(name))))
+        fit = set(plugins_on(model_named(backbone(name)))) if offered else set()
         found[name, tuple(own)] = None
         for chain in offered:
             unfit = [plugin for plugin in chain if plugin not in fit]
@@ -93,7 +93,7 @@ def arms(
 def space_of(cfg: RunConfig, name: str) -> Space:
     """The space of an arm: "default", "paper" (the default one where a paper states none), or that of a YAML file."""
     if Path(name).suffix in (".yaml", ".yml"):
-        tree = {key: entry for key, entry in read_yaml(Path(name)).items() if setting(cfg, key) is not None}
+        tree = {key: entry for key, entry in read_yaml(Path(name)).items() if value_at(cfg.tree(), key) is not None}
         return parse_space(tree, cfg, name)
     stated = name in cfg.model.spaces or any(name in plugin.spaces for plugin, _ in cfg.plugins)
     return arm_space(cfg, name if stated else "default")

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from prismrec.config import RunConfig, assign, parse_yaml, resolve, section
+from prismrec.config import RunConfig, assign, parse_yaml, resolve, section, value_at
 from prismrec.errors import PrismError, nearest
 from prismrec.metrics import parse
 from prismrec.models import Strict
 from prismrec.studies.arms import FLOORS, space_of
 from prismrec.studies.question import ArmOf
-from prismrec.studies.search_space import apply, check_space, parse_space, setting, without, written
+from prismrec.studies.search_space import apply, check_space, parse_space, without, written
 
 COSTS: Mapping[str, str] = {"seconds_per_epoch": "seconds_per_epoch", "memory_gb": "peak_memory_mb"}
 """Published costs → where the cost of a leaderboard's row has them (memory in MB)."""
@@ -250,7 +250,7 @@ def _settled(
     }  # fmt: skip
     cfg = resolve(tree)
     tree = cfg.tree()
-    fixed = [path for path in shared if setting(cfg, path) is not None]
+    fixed = [path for path in shared if value_at(cfg.tree(), path) is not None]
     for path in fixed:
         tree = assign(tree, path, shared[path])
     for path, value in plan.settings.items():

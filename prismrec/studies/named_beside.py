@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from prismrec.config import resolve
+from prismrec.config import value_at
 from prismrec.models import Strict
 from prismrec.studies.board import Board
 from prismrec.studies.named import COSTS, Named, Part
 from prismrec.studies.named_data import Source
 from prismrec.studies.row import Row
-from prismrec.studies.search_space import setting
 
 _MB = 1024.0
 
@@ -152,8 +151,7 @@ def best(
     means = {
         point: fmean(r["valid"][r["config"]["train"]["metric"]] for r in found) for point, found in results.items()
     }
-    cfgs = {point: resolve(configs[point]) for point in means}
-    winner = cfgs[max(means, key=means.__getitem__)]
+    winner = configs[max(means, key=means.__getitem__)]
     return [
         Best(
             data=source.label,
@@ -161,8 +159,8 @@ def best(
             part=name,
             setting=path,
             published=part.best.get(of, {}).get(path),
-            ours=setting(winner, path),
-            tried=tuple(dict.fromkeys(setting(cfg, path) for cfg in cfgs.values())),
+            ours=value_at(winner, path),
+            tried=tuple(dict.fromkeys(value_at(configs[point], path) for point in means)),
         )
         for path in part.over
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prismrec.config import RunConfig, assign, read_yaml, resolve
+from prismrec.config import RunConfig, assign, read_yaml, resolve, value_at
 from prismrec.errors import PrismError
 from prismrec.models import Model
 from prismrec.plugins import Plugin
@@ -50,7 +50,7 @@ def _dimension(key: str, entry: Any, cfg: RunConfig, where: str) -> Dimension:
             return Choice(tuple(entry))
         if isinstance(entry, Mapping) and {"low", "high"} <= entry.keys() <= _RANGE:
             low, high = entry["low"], entry["high"]
-            flags = [entry.get("log", False), entry.get("whole", _is_whole(setting(cfg, key)))]
+            flags = [entry.get("log", False), entry.get("whole", _is_whole(value_at(cfg.tree(), key)))]
             if all(type(end) in (int, float) for end in (low, high)) and all(isinstance(flag, bool) for flag in flags):
                 return Range(low, high, *flags)
     except PrismError as error:
@@ -99,18 +99,10 @@ def apply(cfg: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return resolve(tree)
 
 
-def setting(cfg: RunConfig, path: str) -> Any:
-    """The value at a setting path as it stands; None if there is none."""
-    tree: Any = cfg.tree()
-    keys = path.split(".")
-    for key in keys if keys[0] in tree else ["plugins", *keys]:
-        tree = tree.get(key) if isinstance(tree, Mapping) else None
-    return tree
-
-
 def standing(space: Space, cfg: RunConfig) -> dict[str, Any] | None:
     """The point of the space at which ``cfg`` stands; None if it lies outside."""
-    found = {key: setting(cfg, key) for key in space}
+    tree = cfg.tree()
+    found = {key: value_at(tree, key) for key in space}
     inside = all(found[key] in dimension for key, dimension in space.items())
     return found if inside else None
 

@@ -34,6 +34,11 @@ class _Line:
     searching: bool = False
     error: str = ""
 
+    @property
+    def open(self) -> bool:
+        """Whether there is something left to begin."""
+        return not self.error and (self.searching or bool(self.left))
+
 
 @dataclass(frozen=True)
 class Event:
@@ -105,20 +110,20 @@ class Study:
 
     def _tasks(self) -> Iterator[Task | None]:
         """The next task of the arm that has the fewest under way; None while all that is left waits for what is."""
-        while True:
-            open_ = [line for line in self.lines if not line.error and (line.searching or line.left)]
-            task = None
-            for line in sorted(open_, key=lambda line: (line.running, line.done)):
-                task = self._next(line)
-                if task is not None:
-                    line.running += 1
-                    self.owners[id(task)] = line, task
-                    break
-            if task is None and not any(line.running for line in self.lines):
-                if not any(not line.error and (line.searching or line.left) for line in self.lines):
-                    return
-                continue  # a search ended without a task: its runs come next
-            yield task
+        while waiting := [line for line in self.lines if line.open]:
+            waiting.sort(key=lambda line: (line.running, line.done))
+            task = next((task for line in waiting if (task := self._begun(line)) is not None), None)
+            if task is not None or any(line.running for line in self.lines):
+                yield task
+            # else searches have ended without a task: their runs come next
+
+    def _begun(self, line: _Line) -> Task | None:
+        """The next task of an arm, counted as under way."""
+        task = self._next(line)
+        if task is not None:
+            line.running += 1
+            self.owners[id(task)] = line, task
+        return task
 
     def _next(self, line: _Line) -> Task | None:
         if line.searching and line.search is not None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from prismrec.config import RunConfig, override, parse_yaml, resolve
+from prismrec.config import RunConfig, override, parse_yaml, resolve, value_at
 from prismrec.errors import PrismError
-from prismrec.studies.search_space import apply, setting
+from prismrec.studies.search_space import apply
 
 FULL = "full"
 _MOST = 400  # points of a grid
@@ -35,7 +35,7 @@ def ablations(cfg: RunConfig, off: Sequence[str] = ()) -> dict[str, RunConfig]:
     owners = [("model", cfg.model.parts), *((plugin.name, plugin.parts) for plugin, _ in cfg.plugins)]
     for prefix, parts in owners:
         for part in parts:
-            if setting(cfg, f"{prefix}.{part}"):
+            if value_at(cfg.tree(), f"{prefix}.{part}"):
                 found[f"without {part}" if prefix == "model" else f"without {prefix} {part}"] = apply(
                     cfg, {f"{prefix}.{part}": 0.0}
                 )

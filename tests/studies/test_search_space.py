@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from prismrec.config import RunConfig, resolve
+from prismrec.config import RunConfig, resolve, value_at
 from prismrec.errors import PrismError
 from prismrec.space import Choice, Range
 from prismrec.studies.search_space import (
@@ -17,7 +17,6 @@ from prismrec.studies.search_space import (
     check_space,
     parse_space,
     read_space,
-    setting,
     standing,
     without,
     written,
@@ -114,8 +113,8 @@ def test_what_is_set_is_not_searched() -> None:
 def test_settings_are_laid_over_the_configuration_and_read_back() -> None:
     cfg = arm("freedom", "clear")
     found = apply(cfg, {"model.reg": 0.5, "clear.rank": 3, "train.lr": 0.01})
-    assert (setting(found, "model.reg"), setting(found, "clear.rank"), setting(found, "train.lr")) == (0.5, 3, 0.01)
-    assert setting(cfg, "model.reg") != 0.5 and setting(cfg, "model.nothing") is None
+    assert [value_at(found.tree(), path) for path in ("model.reg", "clear.rank", "train.lr")] == [0.5, 3, 0.01]
+    assert value_at(cfg.tree(), "model.reg") != 0.5 and value_at(cfg.tree(), "model.nothing") is None
     assert apply(found, {}) == found
 
 
