@@ -3,7 +3,7 @@
 ``run`` tries each arm's settings on validation (the test rows are dropped before anything else happens), takes the best,
 and trains it with each seed, the test part evaluated once each. Every finished trial and run is a JSON under
 benchmarks/results/ROUND, so that the command goes on where it was, in a fresh clone too; weights of trials stay in --work,
-and spare the first seed's training. ``hours`` is wall clock: no run starts after it. ``table`` writes the page.
+and spare their seeds' training. ``hours`` is wall clock: no run starts after it. ``table`` writes the page.
 
 The protocol is that of the published tables (``--protocol mmrec``).
 """
@@ -11,22 +11,22 @@ The protocol is that of the published tables (``--protocol mmrec``).
 from __future__ import annotations
 
 import argparse
-import base64
+import fnmatch
+import functools
 import json
-import statistics
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from prismrec.io import load_tensors, save_tensors, write_json
+from benchmarks.rounds_train import tested, train
+from prismrec.io import write_json
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("recall", "ndcg", "precision", "map")
@@ -39,7 +39,12 @@ Job = tuple[str, str, str, int]  # stage, arm, data, number of a trial or seed
 class Arm:
     """A model or recipe with plug-ins. ``metric`` chooses the epoch and the settings; its cutoff is that of the tables.
 
-    ``tried``: settings, of which validation chooses. ``against``: the arm it is compared with. ``published``: metric → value.
+    ``tried``: settings, of which validation chooses, in addition to those that the arm ``base`` chose on the same data;
+    ``tried_on``: data set → other settings. ``where``: data set → seeds that try each setting there (validation is their
+    mean); empty: everywhere, with one. ``against``: the arm it is compared with. ``test``: whether the chosen settings
+    go to the test part: always; with a "gain" on validation over that arm, which then goes there too; never, as of a sweep.
+    ``published``: metric → value. ``known``: ROUND/ARM of earlier records; one of the same settings and seed
+    counts. ``cutoffs``: lengths of lists that are looked at, too. ``looks``: whether user subsets are counted.
     """
 
     name: str
@@ -49,6 +54,13 @@ class Arm:
     metric: str = "recall@20"
     against: str = ""
     published: dict[str, float] = field(default_factory=dict)
+    base: str = ""
+    tried_on: Mapping[str, tuple[Settings, ...]] = field(default_factory=dict)
+    where: Mapping[str, int] = field(default_factory=dict)
+    test: Literal["always", "gain", "never"] = "always"
+    known: str = ""
+    cutoffs: tuple[int, ...] = ()
+    looks: bool = False
 
     @property
     def cutoff(self) -> int:
@@ -58,7 +70,11 @@ class Arm:
     @property
     def metrics(self) -> list[str]:
         """What is computed of every trial and run."""
-        return [f"{m}@{k}" for m in METRICS for k in dict.fromkeys((self.cutoff, 10))]
+        return [f"{m}@{k}" for m in METRICS for k in dict.fromkeys((self.cutoff, 10, *self.cutoffs))]
+
+    def is_on(self, data: str) -> bool:
+        """Whether it is run on a data set."""
+        return not self.where or data in self.where
 
 
 def vary(common: Settings, *each: Settings) -> tuple[Settings, ...]:
@@ -84,75 +100,149 @@ class Round:
         """The record of a trial ("trial-0") or run ("seed-1")."""
         return self.kept / data / arm.name / f"{what}.json"
 
+    def tried(self, arm: Arm, data: str) -> tuple[Settings, ...]:
+        """The settings of an arm on a data set; none while the arm that it builds on has not chosen its own."""
+        own = arm.tried_on.get(data, arm.tried)
+        base = self.arm(arm.base)
+        if base is None:
+            return own
+        chosen = self.best_trial(base, data)
+        return () if chosen is None else vary(self.tried(base, data)[chosen], *own)
+
+    def planned(self, arm: Arm, data: str) -> list[tuple[Settings, int]]:
+        """Settings and seed of each trial; those of the first seed come first, so that their numbers are the settings'."""
+        return [(one, seed) for seed in self.seeds[: arm.where.get(data, 1)] for one in self.tried(arm, data)]
+
     def trials(self, arm: Arm, data: str) -> dict[int, Record]:
         """Number → record of the arm's finished trials. One of other settings than the plan's does not count."""
-        found = {number: _read(self.path(arm, data, f"trial-{number}")) for number in range(len(arm.tried))}
-        return {number: r for number, r in found.items() if r.get("settings") == arm.tried[number]}
+        found: dict[int, Record] = {}
+        for number, (one, seed) in enumerate(self.planned(arm, data)):
+            record = _read(self.path(arm, data, f"trial-{number}"))
+            if record.get("settings") != one:
+                record = _earlier(arm, data, one, seed, "valid")
+            if record:
+                found[number] = record
+        return found
+
+    def scores(self, arm: Arm, data: str) -> list[list[float]]:
+        """For each setting the validation metric of its finished trials, a value a seed."""
+        found, count = self.trials(arm, data), len(self.tried(arm, data))
+        return [[found[n]["valid"][arm.metric] for n in sorted(found) if n % count == i] for i in range(count)]
 
     def best_trial(self, arm: Arm, data: str) -> int | None:
-        """The number of the trial with the best validation metric; None while one is missing. Ties go to the first."""
-        found = self.trials(arm, data)
-        if len(found) < len(arm.tried):
+        """The number of the setting with the best validation metric; None while a trial is missing. Ties go to the first."""
+        scores = self.scores(arm, data)
+        if not scores or sum(map(len, scores)) < len(self.planned(arm, data)):
             return None
-        return max(found, key=lambda number: (found[number]["valid"][arm.metric], -number))
+        return max(range(len(scores)), key=lambda i: (float(np.mean(scores[i])), -i))
+
+    def best_score(self, arm: Arm, data: str) -> float | None:
+        """The validation metric of the chosen settings."""
+        number = self.best_trial(arm, data)
+        return None if number is None else float(np.mean(self.scores(arm, data)[number]))
+
+    def opens(self, arm: Arm, data: str) -> bool:
+        """Whether the arm's chosen settings go to the test part."""
+        if arm.test != "gain" or not arm.is_on(data):
+            return arm.test == "always" and arm.is_on(data)
+        host = self.arm(arm.against)
+        if host is None:
+            return any(other.against == arm.name and self.opens(other, data) for other in self.arms)
+        ours, theirs = self.best_score(arm, data), self.best_score(host, data)
+        return ours is not None and theirs is not None and ours > theirs
 
     def runs(self, arm: Arm, data: str) -> dict[int, Record]:
         """Seed → record of the arm's finished runs with its best settings; none while a trial is missing."""
         number = self.best_trial(arm, data)
         if number is None:
             return {}
-        found = {seed: _read(self.path(arm, data, f"seed-{seed}")) for seed in self.seeds}
-        return {seed: r for seed, r in found.items() if r.get("settings") == arm.tried[number]}
+        chosen = self.tried(arm, data)[number]
+        found = {}
+        for seed in self.seeds:
+            record = _read(self.path(arm, data, f"seed-{seed}"))
+            if record.get("settings") != chosen:
+                record = _earlier(arm, data, chosen, seed, "test")
+            if record:
+                found[seed] = record
+        return found
 
     def arm(self, name: str) -> Arm | None:
         """The arm of a name."""
         return next((arm for arm in self.arms if arm.name == name), None)
 
     def due(self, arms: list[Arm], data: list[str]) -> list[Job]:
-        """All that can be done now, in order: an arm's trials, then its seeds."""
+        """All that can be done now, in order: data sets, arms, an arm's trials, then its seeds."""
         jobs: list[Job] = []
-        for arm in arms:
-            for name in data:
-                missing = [n for n in range(len(arm.tried)) if n not in self.trials(arm, name)]
+        for name in data:
+            for arm in arms:
+                if not arm.is_on(name):
+                    continue
+                done, planned = self.trials(arm, name), self.planned(arm, name)
+                missing = [n for n in range(len(planned)) if n not in done]
                 jobs += [("trial", arm.name, name, n) for n in missing]
-                if not missing:
-                    jobs += [("final", arm.name, name, s) for s in self.seeds if s not in self.runs(arm, name)]
+                if planned and not missing and self.opens(arm, name):
+                    runs = self.runs(arm, name)
+                    jobs += [("final", arm.name, name, s) for s in self.seeds if s not in runs]
         return jobs
 
     def missing(self, data: str) -> list[str]:
         """What was not run, a line for each arm."""
         lines = []
         for arm in self.arms:
-            lacking = len(arm.tried) - len(self.trials(arm, data))
-            seeds = [s for s in self.seeds if s not in self.runs(arm, data)]
+            if not arm.is_on(data):
+                continue
+            count = max(arm.where.get(data, 1), 1) * len(arm.tried_on.get(data, arm.tried))
+            lacking = count - len(self.trials(arm, data))
+            opened = arm.test == "always" or (not lacking and self.opens(arm, data))
+            seeds = [s for s in self.seeds if s not in self.runs(arm, data)] if opened else []
             if lacking or seeds:
-                said = [f"{lacking} of {len(arm.tried)} trials"] if lacking else []
+                said = [f"{lacking} of {count} trials"] if lacking else []
                 said += [f"seed{'s'[: len(seeds) > 1]} {', '.join(map(str, seeds))}"] if seeds else []
                 lines.append(f"- {data}, {arm.name}: {' and '.join(said)}")
         return lines
 
     def trial(self, arm: Arm, folder: Path, data: str, number: int, work: Path) -> None:
-        """One setting, validation only."""
+        """One setting with one seed, validation only."""
+        settings, seed = self.planned(arm, data)[number]
         weights = _weights(work, arm, data, f"trial-{number}")
-        record = train(arm, folder, data, number, self.seeds[0], weights)
+        record = train(arm, settings, folder, data, seed, weights)
         write_json(self.path(arm, data, f"trial-{number}"), record)
 
     def final(self, arm: Arm, folder: Path, data: str, seed: int, work: Path) -> None:
         """The chosen settings with one seed, evaluated on the test part, once."""
         number = self.best_trial(arm, data)
         assert number is not None
-        weights = _weights(work, arm, data, f"trial-{number}")
-        if seed == self.seeds[0] and weights.exists():
-            record = self.trials(arm, data)[number]
+        settings = self.tried(arm, data)[number]
+        planned = self.planned(arm, data)
+        trial = planned.index((settings, seed)) if (settings, seed) in planned else None
+        weights = _weights(work, arm, data, f"trial-{trial}")
+        if trial is not None and weights.exists():
+            record = self.trials(arm, data)[trial]
         else:
             weights = _weights(work, arm, data, f"seed-{seed}")
-            record = train(arm, folder, data, number, seed, weights)
+            record = train(arm, settings, folder, data, seed, weights)
         write_json(self.path(arm, data, f"seed-{seed}"), {**record, **tested(arm, record, folder / data, weights)})
 
 
 def _read(path: Path) -> Record:
-    found: Record = json.loads(path.read_text()) if path.exists() else {}
+    return _parsed(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@functools.cache
+def _parsed(path: Path, written: int) -> Record:
+    """A record is read again only when it was ``written`` again."""
+    found: Record = json.loads(path.read_text())
     return found
+
+
+def _earlier(arm: Arm, data: str, settings: Settings, seed: int, with_: str) -> Record:
+    """The record of the same training in an earlier round that has ``with_`` ("valid", "test"); empty where there is none."""
+    name, _, old = arm.known.partition("/")
+    for path in sorted((RESULTS / name / data / old).glob("*.json")) if arm.known else []:
+        record = _read(path)
+        if (record["settings"], record["seed"]) == (settings, seed) and with_ in record:
+            return record
+    return {}
 
 
 def _weights(work: Path, arm: Arm, data: str, what: str) -> Path:
@@ -160,87 +250,11 @@ def _weights(work: Path, arm: Arm, data: str, what: str) -> Path:
     return work / data / arm.name / f"{what}.safetensors"
 
 
-def train(arm: Arm, folder: Path, data: str, number: int, seed: int, weights: Path) -> Record:
-    """Train an arm with its settings ``number`` on one thread, keep ``weights``, say what came of it on validation."""
-    import torch
-
-    from benchmarks.speed import Stopwatch
-    from prismrec.data.sources import read
-    from prismrec.evaluate import Evaluator, protocol
-    from prismrec.experiment import assemble, configure
-    from prismrec.machine import cpu_threads, memory_kept, peak_memory_mb
-    from prismrec.train import fit
-
-    cpu = torch.device("cpu")
-    dataset = read(folder / data).development()
-    settings = {"train.metric": arm.metric, **arm.tried[number]}
-    plain = weights.with_suffix(".yaml")  # a file of its own, so that the plan alone decides, and no packaged settings
-    plain.parent.mkdir(parents=True, exist_ok=True)
-    plain.write_text(f"model: {{name: {arm.model}}}\n", encoding="utf-8")
-    cfg, _ = configure(
-        dataset, arm.model, arm.plugins, plain, settings=settings, protocol="mmrec", threads=1, seed=seed
-    )
-    watch = Stopwatch()
-    with cpu_threads(1), memory_kept():
-        validate = Evaluator.of(dataset, "valid", protocol("mmrec"), arm.metrics, cpu)
-        assembly, sampler = assemble(cfg, dataset, cpu)
-        trained: Record = {}
-        if assembly.trainable:
-            progress = fit(assembly, sampler, validate, cfg.train, None, watch)
-            trained = {"epochs": progress.epoch, "best_epoch": progress.best_epoch}
-            trained |= {
-                "seconds": round(progress.seconds, 1),
-                "seconds_epoch": round(statistics.median(watch.epochs), 2),
-            }
-        valid = validate(assembly.represent())
-    save_tensors(weights, {k: v.contiguous() for k, v in assembly.state_dict().items()})
-    return {
-        "arm": arm.name,
-        "data": data,
-        "fingerprint": dataset.fingerprint,
-        "seed": seed,
-        "settings": arm.tried[number],
-        "config": cfg.tree(),
-        "valid": valid,
-        **trained,
-        "peak_mb": round(peak_memory_mb(cpu) or 0),
-    }
-
-
-def tested(arm: Arm, record: Record, folder: Path, weights: Path) -> Record:
-    """The means over the test part, and each user's hits and relevant items."""
-    import torch
-
-    from prismrec.config import resolve
-    from prismrec.data.sources import read
-    from prismrec.evaluate import Evaluator, protocol
-    from prismrec.experiment import assemble
-
-    cpu = torch.device("cpu")
-    dataset = read(folder)
-    torch.set_num_threads(1)
-    assembly, _ = assemble(resolve(record["config"]), dataset.development(), cpu)
-    assembly.load_state_dict(load_tensors(weights))
-    evaluation = Evaluator.of(dataset, "test", protocol("mmrec"), arm.metrics, cpu).evaluate(assembly.represent())
-    users = evaluation.per_user
-    hits = users[f"recall@{arm.cutoff}"] * users["n_relevant"]
-    kept = {f"hits@{arm.cutoff}": pack(hits.round().to_numpy()), "relevant": pack(users["n_relevant"].to_numpy())}
-    return {"test": evaluation.mean, **kept}
-
-
-def pack(counts: np.ndarray) -> str:
-    """Small whole numbers, one for each evaluated user, as text."""
-    return base64.b64encode(zlib.compress(counts.clip(0, 255).astype(np.uint8).tobytes(), 9)).decode()
-
-
-def unpack(text: str) -> np.ndarray:
-    """What ``pack`` made of numbers."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).astype(float)
-
-
 def mean_and_spread(found: list[dict[str, Any]], metric: str) -> str:
-    """Mean ± standard deviation over seeds."""
-    values = [run["test"][metric] for run in found]
+    """Mean ± standard deviation over seeds; empty where no run was asked for it."""
+    values = [run["test"][metric] for run in found if metric in run["test"]]
+    if not values:
+        return ""
     spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
     return f"{np.mean(values):.4f}{spread}"
 
@@ -284,13 +298,15 @@ def main(plan: Round, write: Callable[[], str], about: str | None) -> None:
     parser.add_argument("stage", choices=("run", "table", "trial", "final"))
     parser.add_argument("folder", nargs="?", type=Path, help="the folder that holds the data sets")
     parser.add_argument("--work", type=Path, default=Path("work"))
-    parser.add_argument("--only", nargs="*", default=[a.name for a in plan.arms], choices=[a.name for a in plan.arms])
+    parser.add_argument("--only", nargs="*", default=["*"], metavar="ARM", help="names, or patterns such as 'vbpr*'")
     parser.add_argument("--data", nargs="*", default=list(plan.data), choices=plan.data)
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--hours", type=float, default=4.0)
     parser.add_argument("--number", type=int, help="of a trial, or a seed; used by run itself")
     args = parser.parse_args()
-    arms = [arm for arm in plan.arms if arm.name in args.only]
+    arms = [arm for arm in plan.arms if any(fnmatch.fnmatchcase(arm.name, asked) for asked in args.only)]
+    if not arms:
+        parser.error(f"no arm is called {' or '.join(args.only)}; there are {', '.join(arm.name for arm in plan.arms)}")
     if args.stage == "table":
         print(write())
     elif args.stage == "run":

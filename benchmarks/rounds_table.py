@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rounds import METRICS, RESULTS, Arm, Round, mean_and_spread, unpack
+from benchmarks.rounds import METRICS, RESULTS, Arm, Round, mean_and_spread
+from benchmarks.rounds_train import unpack
 from prismrec.compare import paired
 
 

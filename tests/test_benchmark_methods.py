@@ -11,7 +11,8 @@ pytest.importorskip("benchmarks", reason="benchmarks are not part of the package
 
 from benchmarks import choices, models_plan, rounds, rounds_table
 from benchmarks.methods_plan import ARMS, ROUND, TRIALS
-from benchmarks.rounds import Arm, Round, pack, unpack
+from benchmarks.rounds import Arm, Round
+from benchmarks.rounds_train import pack, unpack
 from prismrec.config import assign, resolve
 from prismrec.data.store import save
 from prismrec.data.synthetic import draw
