@@ -53,6 +53,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def at_once(device: str, threads: int) -> int:
+    """How many runs this machine takes side by side: one on CUDA, which they would share; else a core for each thread."""
+    return 1 if pick_device(device).type == "cuda" else max(1, cores() // max(1, threads))
+
+
 @contextmanager
 def memory_kept() -> Iterator[None]:
     """Meanwhile, memory that this process frees stays with it; afterwards what is free goes back. Of use on glibc alone.

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from prismrec.cli.pursue import say
+from prismrec.cli.watch import say
 
 if TYPE_CHECKING:
     from prismrec.studies.study import Study
@@ -38,8 +38,8 @@ def conclude(study: Study, quiet: bool, metrics: Sequence[str] = COLUMNS) -> Non
     files = export.write(board, study.folder)
     page = write_study(study.folder)
     if not quiet:
-        say(console, f"look at: {page}", "")
-        say(console, f"written: {', '.join(str(file) for file in files)}", "")
+        say(console, f"look at: {page}")
+        say(console, f"written: {', '.join(str(file) for file in files)}")
 
 
 def conclude_sweep(study: Study, quiet: bool) -> None:
@@ -77,5 +77,5 @@ def conclude_sweep(study: Study, quiet: bool) -> None:
         pl.DataFrame(rows).write_csv(part)
     page = write_study(study.folder)
     if not quiet:
-        say(console, f"look at: {page}", "")
-        say(console, f"written: {study.folder / 'sweep.csv'}", "")
+        say(console, f"look at: {page}")
+        say(console, f"written: {study.folder / 'sweep.csv'}")

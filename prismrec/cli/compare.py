@@ -8,16 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prismrec.cli.pursue import pursue, say, taken_up
-from prismrec.cli.runs import ProtocolOption, Quiet
+from prismrec.cli import options
+from prismrec.cli.pursue import pursue, taken_up
+from prismrec.cli.watch import say
 from prismrec.errors import PrismError
 
 
 def compare(
-    data: Annotated[
-        str | None,
-        typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
-    ] = None,
+    data: options.Data = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,14 +36,14 @@ def compare(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="One setting of all arms that have it; it is not searched.")
     ] = None,
-    protocol: ProtocolOption = None,
+    protocol: options.Protocol = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The first seed, and that of the searches (999).")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each run.")] = 1,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at a time (cores / threads).")] = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (studies/DATA-compare).")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a comparison.")] = None,
-    quiet: Quiet = False,
+    resume: options.Resume = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare models on equal terms: as many trials each, chosen on validation, then several seeds, tested once.
 
@@ -62,11 +60,10 @@ def compare(
     from prismrec.studies.search import DataOf
 
     console = Console(stderr=True, quiet=quiet)
-    jobs_ = jobs or max(1, _cores() // threads)
     if resume is not None:
         named = {"DATA": data, "--models": models, "--plugins": plugins, "--set": assign, "--out": out}
         question = taken_up(resume, "compare", [name for name, value in named.items() if value])
-        pursue(question, resume, jobs_, console, lambda study: conclude(study, quiet))
+        pursue(question, resume, jobs, console, lambda study: conclude(study, quiet))
         return
     if data is None:
         raise PrismError("No data is named. Example: prismrec compare data/baby --models vbpr,freedom")
@@ -75,11 +72,11 @@ def compare(
         raise PrismError(
             "No models are named. Example: prismrec compare data/baby --models vbpr,freedom --plugins clear"
         )
-    say(console, f"reading {data} …")
+    say(console, f"reading {data} …", "dim")
     dataset = read(data)
     dataset.require("train", "valid", "test")
     for note in notes:
-        say(console, note)
+        say(console, note, "dim")
     run = {"protocol": None if protocol is None else protocol.value, "seed": seed, "device": device, "threads": threads}
     known = {key: value for key, value in run.items() if value is not None}
     question = Question(
@@ -90,15 +87,9 @@ def compare(
     )
     check(question)
     folder = out or Path("studies") / f"{dataset.name}-compare"
-    pursue(question, folder, jobs_, console, lambda study: conclude(study, quiet))
+    pursue(question, folder, jobs, console, lambda study: conclude(study, quiet))
 
 
 def split(given: list[str] | None) -> list[str]:
     """Names given with commas or one by one."""
     return [name for text in given or [] for name in text.split(",") if name]
-
-
-def _cores() -> int:
-    from prismrec.machine import cores
-
-    return cores()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prismrec.cli.runs import Part
+from prismrec.cli.options import Part
 from prismrec.cli.show import FormatOption, ListFormat
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from prismrec.cli.watch import clock
+from prismrec.cli.watch import clock, interrupted, pace, say
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
@@ -31,28 +31,38 @@ def taken_up(folder: Path, kind: str, named: Sequence[str]) -> Question:
 
 
 def pursue(
-    question: Question, folder: Path, jobs: int, console: Console, conclude: Callable[[Study], None], again: str = ""
+    question: Question,
+    folder: Path,
+    jobs: int | None,
+    console: Console,
+    conclude: Callable[[Study], None],
+    again: str = "",
 ) -> None:
-    """Work on a study to its end and ``conclude`` it; Ctrl-C stops it and says how to go on (``again``, if that is given)."""
+    """Work on a study to its end and ``conclude`` it; Ctrl-C stops it and says how to go on (``again``, if that is given).
+
+    ``jobs``: runs at a time; None: as many as the machine takes.
+    """
+    from prismrec.config import resolve
     from prismrec.io import locked
+    from prismrec.machine import at_once
     from prismrec.studies.question import begin
     from prismrec.studies.study import Study
 
     question = begin(question, folder)
+    run = resolve(next(iter(question.arms.values())).config).run  # all arms have the same device and threads
     with locked(folder):
-        study = Study(question, folder, jobs)
+        study = Study(question, folder, jobs or at_once(run.device, run.threads))
         arms = len(question.arms)
         say(
             console,
-            f"{question.kind}: {arms} arms on {question.data.name}, {study.total:,} trials and runs, {jobs} at a time; "
+            f"{question.kind}: {arms} arms on {question.data.name}, {study.total:,} trials and runs, {study.jobs} at a time; "
             f"{study.done:,} are done · study folder: {folder}",
             "bold",
         )
         try:
             _work(study, console)
         except KeyboardInterrupt:
-            again = again or f"prismrec {question.kind} --resume {folder}"
-            Console(stderr=True).print(f"Interrupted. Go on with: {again}", markup=False, soft_wrap=True)
+            interrupted(again or f"prismrec {question.kind} --resume {folder}")
             raise typer.Exit(130) from None
         for arm, why in study.failures.items():
             say(console, f"{arm} came to nothing: {why}", "red")
@@ -68,10 +78,10 @@ def _work(study: Study, console: Console) -> None:
         for event in study.work():
             ended, elapsed = study.done - before, time.monotonic() - start
             left = clock((study.total - study.done) * elapsed / ended)
-            pace = f"{study.done:,} of {study.total:,}, {_rate(ended, elapsed)}, left {left}"
-            say(console, f"{_line(event)}  {pace}", "")
+            told = f"{study.done:,} of {study.total:,}, {pace(ended, elapsed)}, left {left}"
+            say(console, f"{_line(event)}  {told}")
             if status is not None:
-                status.update(pace)
+                status.update(told)
     finally:
         if status is not None:
             status.stop()
@@ -83,13 +93,3 @@ def _line(event: Event) -> str:
     value = "" if event.value is None else f"  {event.value:.4f}"
     took = "" if event.seconds is None else f"  {clock(event.seconds)}"
     return f"{event.arm}  {event.what}{value}{took}"
-
-
-def _rate(ended: int, seconds: float) -> str:
-    rate = 60 * ended / max(seconds, 1e-9)
-    return f"{rate:.1f} a minute" if rate >= 1 else f"{60 * rate:.1f} an hour"
-
-
-def say(console: Console, text: str, style: str = "dim") -> None:
-    """A line of plain text, as wide as it is."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

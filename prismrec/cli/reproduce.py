@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prismrec.cli.pursue import pursue, say
-from prismrec.cli.runs import Quiet
+from prismrec.cli import options
+from prismrec.cli.pursue import pursue
+from prismrec.cli.watch import interrupted, say
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ def reproduce(
     data_folder: Annotated[
         Path | None, typer.Option("--data-folder", help="Where folders baby, sports, clothing … lie.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each run.")] = 1,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at a time (cores / threads).")] = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (studies/NAME).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with a reproduction.")] = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Do a table or figure of the papers again, and set ours beside what was published.
 
@@ -54,7 +55,6 @@ def reproduce(
 
     Example: **prismrec reproduce --resume studies/clear-table-3**
     """
-    from prismrec.machine import cores
     from prismrec.studies.named import named
 
     if name is None and resume is None:
@@ -73,12 +73,10 @@ def reproduce(
     assert name is not None
     study = named(name)
     out = out or Path("studies") / (f"{name}-quick" if quick else name)
-    at_once = 1 if study.alone else jobs or max(1, cores() // threads)
     try:
-        _run(name, study, quick, data or [], data_folder, device, threads, at_once, out, quiet)
+        _run(name, study, quick, data or [], data_folder, device, threads, 1 if study.alone else jobs, out, quiet)
     except KeyboardInterrupt:  # not while runs are trained: that is seen to where they are
-        where = f"prismrec reproduce --resume {shlex.quote(str(out))}"
-        Console(stderr=True).print(f"Interrupted. Go on with: {where}", markup=False, soft_wrap=True)
+        interrupted(f"prismrec reproduce --resume {shlex.quote(str(out))}")
         raise typer.Exit(130) from None
 
 
@@ -90,7 +88,7 @@ def _run(
     data_folder: Path | None,
     device: str | None,
     threads: int,
-    jobs: int,
+    jobs: int | None,
     out: Path,
     quiet: bool,
 ) -> None:
@@ -107,7 +105,7 @@ def _run(
             "device": device, "threads": threads}  # fmt: skip
     _begin(out, tree)
     say(console, f"{study.paper}, {study.what}: {study.title}", "bold")
-    say(console, study.shows)
+    say(console, study.shows, "dim")
     if quick:
         say(console, QUICK, "yellow")
     elif note := missing(study, paths):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from prismrec.cli import options
+from prismrec.cli.options import Part, TableFormat
 from prismrec.cli.tables import lists_table, show_metrics
+from prismrec.cli.watch import Screen, interrupted, say
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
@@ -21,62 +23,24 @@ if TYPE_CHECKING:
     from prismrec.data.dataset import Dataset
 
 
-class TableFormat(StrEnum):
-    """How a table is printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-
-
-class Part(StrEnum):
-    """A held-out part of the split."""
-
-    VALID = "valid"
-    TEST = "test"
-
-
-class ProtocolName(StrEnum):
-    """What is masked."""
-
-    DEFAULT = "default"
-    MMREC = "mmrec"
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
-ProtocolOption = Annotated[
-    ProtocolName | None,
-    typer.Option(
-        "--protocol",
-        help="`default` masks training items at validation, and validation items too at test; `mmrec` masks training "
-        "items only, as published tables do.",
-        show_default=False,
-    ),
-]
-Format = Annotated[TableFormat, typer.Option("--format", "-f", help="How to print.")]
-
-
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="A name from `prismrec models`.")] = None,
-    plugin: Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A name from `prismrec plugins`.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file of settings.")] = None,
+    data: options.Data = None,
+    model: options.ModelName = None,
+    plugin: options.PluginNames = None,
+    config: options.Config = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as model.layers=3 or clear.rank=4.")
     ] = None,
-    protocol: ProtocolOption = None,
+    protocol: options.Protocol = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random (999).")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")] = None,
+    device: options.Device = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads (all cores).")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/DATA-MODEL-seed).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with an interrupted run.")] = None,
     track: Annotated[
         list[str] | None, typer.Option("--track", help="tensorboard or mlflow, beside metrics.jsonl; may be repeated.")
     ] = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Train a model, choose the epoch on validation, and evaluate it once on the test split.
 
@@ -105,7 +69,7 @@ def train(
         raise PrismError(
             f"{out} already holds a run. Name another folder with --out, or go on with it: prismrec train --resume {out}"
         )
-    _say(console, f"reading {data} …")
+    say(console, f"reading {data} …", "dim")
     dataset = read(data)
     cfg, source = experiment.configure(
         dataset,
@@ -136,11 +100,11 @@ def _resume(
         )
     cfg, known = run_folder.saved_config(folder)
     if run_folder.finished(folder):
-        _say(console, f"{folder} is finished; there is nothing to resume.")
+        say(console, f"{folder} is finished; there is nothing to resume.", "dim")
         _conclude(run_folder.saved_result(folder), folder, quiet)
         return
     where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
-    _say(console, f"reading {where} …")
+    say(console, f"reading {where} …", "dim")
     _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track)
 
 
@@ -155,7 +119,6 @@ def _run(
     track: Sequence[str],
 ) -> None:
     from prismrec import experiment
-    from prismrec.cli.watch import Screen
     from prismrec.tracking import tracked
 
     _announce(console, cfg, dataset, source, folder)
@@ -164,18 +127,12 @@ def _run(
         with Screen(console, cfg.train, rows, cfg.label) as screen, tracked(track, folder, cfg, screen) as watcher:
             result = experiment.run(cfg, dataset, folder, watcher, where)
     except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"Interrupted. Go on with: prismrec train --resume {folder}", markup=False, soft_wrap=True
-        )
+        interrupted(f"prismrec train --resume {folder}")
         raise typer.Exit(130) from None
     from prismrec.report import write_run_report  # draws figures: late
 
     write_run_report(folder, dataset)
     _conclude(result.summary, folder, quiet)
-
-
-def _say(console: Console, text: str, style: str = "dim") -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _free(path: Path) -> Path:
@@ -186,15 +143,15 @@ def _free(path: Path) -> Path:
 
 def _announce(console: Console, cfg: RunConfig, dataset: Dataset, source: str, folder: Path) -> None:
     modalities = ", ".join(f"{m} ({v.width})" for m, v in dataset.modalities.items()) or "none"
-    _say(
+    say(
         console,
         f"{cfg.label} on {dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
         f"{len(dataset.interactions):,} interactions, modalities: {modalities}",
         "bold",
     )
-    _say(console, f"settings: {source} · protocol {cfg.run.protocol} · seed {cfg.run.seed} · run folder: {folder}", "")
+    say(console, f"settings: {source} · protocol {cfg.run.protocol} · seed {cfg.run.seed} · run folder: {folder}")
     if dataset.interactions.weight is not None and not cfg.model.uses_weights:
-        _say(console, f"{cfg.model.name} ignores the interaction weights of this data.", "")
+        say(console, f"{cfg.model.name} ignores the interaction weights of this data.")
 
 
 def _conclude(summary: dict[str, Any], folder: Path, quiet: bool) -> None:
@@ -206,9 +163,9 @@ def _conclude(summary: dict[str, Any], folder: Path, quiet: bool) -> None:
     if summary["epochs"]:
         took = f"best epoch {summary['best_epoch']} of {summary['epochs']} ({summary['stopped']}), "
         took += f"{summary['seconds_per_epoch']:.2f} s an epoch"
-    _say(console, f"{took}, {summary['seconds_per_evaluation']:.2f} s an evaluation", "")
-    _say(console, f"look at: {folder / 'report.html'} (every number is in result.json)", "")
-    _say(console, f"next: prismrec recommend {folder} --all --top 20 -o recs.parquet", "")
+    say(console, f"{took}, {summary['seconds_per_evaluation']:.2f} s an evaluation")
+    say(console, f"look at: {folder / 'report.html'} (every number is in result.json)")
+    say(console, f"next: prismrec recommend {folder} --all --top 20 -o recs.parquet")
 
 
 def evaluate(
@@ -221,9 +178,9 @@ def evaluate(
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="The data set (default: the run's own).")] = None,
     part: Annotated[Part, typer.Option("--part", help="Which held-out part to rank for.")] = Part.TEST,
-    protocol: ProtocolOption = None,
+    protocol: options.Protocol = None,
     metric: Annotated[list[str] | None, typer.Option("--metric", help="Such as recall@20; may be repeated.")] = None,
-    format: Format = TableFormat.TABLE,
+    format: options.Format = TableFormat.TABLE,
 ) -> None:
     """Rank all items for every user with held-out items, and print the metrics.
 
@@ -265,7 +222,7 @@ def evaluate(
     elif format is TableFormat.CSV:
         typer.echo("\n".join(["metric,value", *(f"{name},{value!r}" for name, value in means.items())]))
     else:
-        _say(Console(), f"{part.value} part, protocol {rules.name}", "bold")
+        say(Console(), f"{part.value} part, protocol {rules.name}", "bold")
         show_metrics(Console(), {"": means})
 
 
@@ -276,7 +233,7 @@ def recommend(
     top: Annotated[int, typer.Option("--top", "-k", help="Length of a list.")] = 10,
     modality: Annotated[str | None, typer.Option("--modality", help="Rank by one modality alone.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Keep items that the user has taken.")] = False,
-    format: Format = TableFormat.TABLE,
+    format: options.Format = TableFormat.TABLE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write .parquet, .csv or .json.")] = None,
 ) -> None:
     """Recommend: print lists for some users, or write everybody's.

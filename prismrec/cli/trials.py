@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prismrec.cli.tables import number
-from prismrec.cli.watch import clock
+from prismrec.cli.watch import clock, pace, say
 from prismrec.space import Choice, Dimension, short_path, span, word
 from prismrec.studies.search import Search, Trial, best_of
 
@@ -31,15 +31,15 @@ def announce(console: Console, search: Search) -> None:
     budget = [f"{search.limit:,} trials"] if search.limit else []
     budget += [f"{asked.hours:g} hours"] if asked.hours else []
     at_a_time = f"{search.jobs} at a time, {threads} thread{'s' * (threads > 1)} each"
-    _say(console, f"{search.cfg.label} on {asked.data.name}: {search.metric} on validation, {' or '.join(budget)}, {at_a_time}",
+    say(console, f"{search.cfg.label} on {asked.data.name}: {search.metric} on validation, {' or '.join(budget)}, {at_a_time}",
          "bold")  # fmt: skip
     how = f"sampler {asked.sampler} · pruner {asked.pruner} · protocol {search.cfg.run.protocol} · seed {search.cfg.run.seed}"
-    _say(console, f"{how} · study folder: {search.folder}")
+    say(console, f"{how} · study folder: {search.folder}")
     for key, dimension in search.space.items():
-        _say(console, f"  {key}: {span(dimension)}", "dim")
+        say(console, f"  {key}: {span(dimension)}", "dim")
     begun, stopped = len(search.trials()), len(search.interrupted)
     if begun:
-        _say(console, f"{begun} trials stand{f', of which {stopped} were interrupted and go on' if stopped else ''}.")
+        say(console, f"{begun} trials stand{f', of which {stopped} were interrupted and go on' if stopped else ''}.")
 
 
 def at_an_end(dimension: Dimension, value: Any) -> bool:
@@ -102,9 +102,8 @@ class Progress:
         limit, hours = self.search.limit, self.search.asked.hours
         left = [(limit - done) * elapsed / self.ends] if limit else []
         left += [3600 * hours - self.search.seconds] if hours else []
-        rate = 60 * self.ends / max(elapsed, 1e-9)
-        speed = f"{rate:.1f} a minute" if rate >= 1 else f"{60 * rate:.1f} an hour"
-        return f"{done}{f' of {limit:,}' if limit else ''}, {speed}, left {clock(max(0.0, min(left, default=0.0)))}"
+        rest = clock(max(0.0, min(left, default=0.0)))
+        return f"{done}{f' of {limit:,}' if limit else ''}, {pace(self.ends, elapsed)}, left {rest}"
 
     def _standing(self) -> Group:
         return Group(*(self._standing_of(n) for n in sorted(self.search.doing)))
@@ -129,24 +128,24 @@ def conclude(search: Search, page: Path, quiet: bool) -> None:
         console.print(best_table(search, trials))
     if quiet:
         return
-    _say(
+    say(
         console,
         f"{len(trials)} trials: {', '.join(f'{n} {state}' for state, n in counts.items())}; {clock(search.seconds)} here",
     )
     if counts["running"]:
-        _say(console, "Another machine is still at some of them; the same command shows what they came to.")
+        say(console, "Another machine is still at some of them; the same command shows what they came to.")
     failed = [trial for trial in trials if trial.state == "failed"]
     if failed:
-        _say(console, f"trial {failed[-1].number} failed: {failed[-1].error}")
-    _say(console, f"look at: {page} (every trial is in {search.place / 'search.json'})")
+        say(console, f"trial {failed[-1].number} failed: {failed[-1].error}")
+    say(console, f"look at: {page} (every trial is in {search.place / 'search.json'})")
     if best is not None:
         for key, value in best.settings.items():
             if at_an_end(search.space[key], value):
                 told = f"{short_path(key)} {word(value)} lies at the end of its range, {span(search.space[key])}"
-                _say(console, f"{told}: a wider one may hold better (--space FILE.yaml)")
+                say(console, f"{told}: a wider one may hold better (--space FILE.yaml)")
         where = search.place / "best.yaml"
-        _say(console, f"best settings: {where}")
-        _say(console, f"next: prismrec train {search.asked.data.path} --config {where}")
+        say(console, f"best settings: {where}")
+        say(console, f"next: prismrec train {search.asked.data.path} --config {where}")
 
 
 def best_table(search: Search, trials: list[Trial]) -> Table:
@@ -168,7 +167,3 @@ def best_table(search: Search, trials: list[Trial]) -> Table:
         share = [f"{shares[key]:.0%}"] if shares else []
         table.add_row(Text(short_path(key)), *(Text(word(trial.settings[key])) for trial in shown), *share)
     return table
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

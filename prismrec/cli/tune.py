@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from prismrec.cli.runs import ProtocolOption, Quiet
+from prismrec.cli import options
+from prismrec.cli.watch import interrupted, say
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
@@ -35,15 +36,10 @@ class Pruner(StrEnum):
 
 
 def tune(
-    data: Annotated[
-        str | None,
-        typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="A name from `prismrec models`.")] = None,
-    plugin: Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A name from `prismrec plugins`.")] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="A YAML file of settings to start from.")
-    ] = None,
+    data: options.Data = None,
+    model: options.ModelName = None,
+    plugin: options.PluginNames = None,
+    config: options.Config = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as train.epochs=100; it is not searched.")
     ] = None,
@@ -70,25 +66,22 @@ def tune(
     hours: Annotated[
         float | None, typer.Option("--hours", min=0.001, help="No trial begins after so long.", show_default=False)
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each trial.")] = 1,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Trials at a time (cores / threads; on CUDA 1).", show_default=False),
-    ] = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = None,
     storage: Annotated[
         str | None,
         typer.Option(
             "--storage", help="URL of a database that machines share (a file in the folder).", show_default=False
         ),
     ] = None,
-    protocol: ProtocolOption = None,
+    protocol: options.Protocol = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the search and of every trial (999).")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")] = None,
+    device: options.Device = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (studies/DATA-MODEL).")] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Go on with a study, perhaps with a new budget.")
     ] = None,
-    quiet: Quiet = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Search good settings of a model on validation. The test part stays closed; stopped, the same command goes on.
 
@@ -159,7 +152,7 @@ def _ask(
         recipe_named(model)
     for name in plugins:
         plugin_named(name)
-    _say(console, f"reading {data} …")
+    say(console, f"reading {data} …", "dim")
     dataset = read(data)
     dataset.require("train", "valid")
     cfg, _ = configure(
@@ -196,12 +189,11 @@ def _ask(
 
 def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quiet: bool) -> None:
     from prismrec.cli.trials import Progress, announce, conclude
-    from prismrec.machine import cores, pick_device
+    from prismrec.machine import at_once
     from prismrec.studies.search import Search
 
     run = asked.cfg.run
-    alone = pick_device(run.device).type == "cuda"
-    search = Search(asked, folder, jobs or (1 if alone else max(1, cores() // max(run.threads, 1))), asked.storage)
+    search = Search(asked, folder, jobs or at_once(run.device, run.threads), asked.storage)
     announce(console, search)
     try:
         with Progress(console, search) as progress:
@@ -209,9 +201,7 @@ def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quie
                 progress.ended(trial)
     except KeyboardInterrupt:
         told = " --storage URL" if asked.storage else ""
-        Console(stderr=True).print(
-            f"Interrupted. Go on with: prismrec tune --resume {folder}{told}", markup=False, soft_wrap=True
-        )
+        interrupted(f"prismrec tune --resume {folder}{told}")
         raise typer.Exit(130) from None
     from prismrec.report.search import write_search  # draws figures: late
 
@@ -219,7 +209,3 @@ def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quie
         why = [trial.error for trial in search.trials() if trial.error][-1:]
         raise PrismError(" ".join(["No trial was trained to its end, so there is nothing to choose.", *why]))
     conclude(search, write_search(folder, asked.data.name), quiet)
-
-
-def _say(console: Console, text: str, style: str = "dim") -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from prismrec.cli.pursue import pursue, say, taken_up
-from prismrec.cli.runs import Part, ProtocolOption, Quiet
+from prismrec.cli import options
+from prismrec.cli.options import Part
+from prismrec.cli.pursue import pursue, taken_up
+from prismrec.cli.watch import say
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
@@ -18,30 +20,17 @@ if TYPE_CHECKING:
     from prismrec.data.dataset import Dataset
     from prismrec.studies.search import DataOf
 
-Data = Annotated[
-    str | None,
-    typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
-]
-ModelName = Annotated[str | None, typer.Option("--model", "-m", help="A name from `prismrec models`.")]
-PluginNames = Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A name from `prismrec plugins`.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="A YAML file of settings, such as a search's best.yaml.")
-]
 Assign = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as train.epochs=100.")]
 Seeds = Annotated[int, typer.Option("--seeds", "-s", min=1, help="Runs of each variant.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The first seed (999).")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each run.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at a time (cores / threads).")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (in studies/).")]
-Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with a study.")]
 
 
 def ablate(
-    data: Data = None,
-    model: ModelName = None,
-    plugin: PluginNames = None,
-    config: Config = None,
+    data: options.Data = None,
+    model: options.ModelName = None,
+    plugin: options.PluginNames = None,
+    config: options.Config = None,
     assign: Assign = None,
     off: Annotated[
         list[str] | None,
@@ -50,14 +39,14 @@ def ablate(
         ),
     ] = None,
     seeds: Seeds = 5,
-    protocol: ProtocolOption = None,
+    protocol: options.Protocol = None,
     seed: Seed = None,
-    device: Device = None,
-    threads: Threads = 1,
-    jobs: Jobs = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = None,
     out: Out = None,
-    resume: Resume = None,
-    quiet: Quiet = False,
+    resume: options.Resume = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Leave out one component at a time: each plug-in, each part of one, each --off. All else stays as it is.
 
@@ -69,10 +58,10 @@ def ablate(
     from prismrec.studies.question import ArmOf, Question
     from prismrec.studies.variants import FULL, ablations
 
-    console, at_once = Console(stderr=True, quiet=quiet), _jobs(jobs, threads)
+    console = Console(stderr=True, quiet=quiet)
     if resume is not None:
         question = taken_up(resume, "ablate", _named(data, model, plugin, config, assign, off, out))
-        pursue(question, resume, at_once, console, lambda study: conclude(study, quiet))
+        pursue(question, resume, jobs, console, lambda study: conclude(study, quiet))
         return
     run = {"protocol": protocol, "seed": seed, "device": device, "threads": threads}
     dataset, cfg, where = _settings(data, model, plugin, config, assign, run, console, "ablate")
@@ -86,13 +75,13 @@ def ablate(
         },
     )
     folder = out or Path("studies") / f"{dataset.name}-ablate-{cfg.label}"
-    pursue(question, folder, at_once, console, lambda study: conclude(study, quiet))
+    pursue(question, folder, jobs, console, lambda study: conclude(study, quiet))
 
 
 def sweep(
-    data: Data = None,
-    model: ModelName = None,
-    plugin: PluginNames = None,
+    data: options.Data = None,
+    model: options.ModelName = None,
+    plugin: options.PluginNames = None,
     over: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,18 +89,18 @@ def sweep(
             help="An axis: clear.rank=1,2,4 or clear.strength=0.1:0.9:5 or model.reg=1e-4:1:5:log.",
         ),
     ] = None,
-    config: Config = None,
+    config: options.Config = None,
     assign: Assign = None,
     part: Annotated[Part, typer.Option("--part", help="What is drawn; `test` opens the test part.")] = Part.VALID,
     seeds: Seeds = 3,
-    protocol: ProtocolOption = None,
+    protocol: options.Protocol = None,
     seed: Seed = None,
-    device: Device = None,
-    threads: Threads = 1,
-    jobs: Jobs = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = None,
     out: Out = None,
-    resume: Resume = None,
-    quiet: Quiet = False,
+    resume: options.Resume = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Vary one setting, or two against each other, and draw what comes of it: a curve, or a heat map.
 
@@ -123,10 +112,10 @@ def sweep(
     from prismrec.studies.question import ArmOf, Question
     from prismrec.studies.variants import axis, grid
 
-    console, at_once = Console(stderr=True, quiet=quiet), _jobs(jobs, threads)
+    console = Console(stderr=True, quiet=quiet)
     if resume is not None:
         question = taken_up(resume, "sweep", _named(data, model, plugin, config, assign, over, out))
-        pursue(question, resume, at_once, console, lambda study: conclude_sweep(study, quiet))
+        pursue(question, resume, jobs, console, lambda study: conclude_sweep(study, quiet))
         return
     axes = [axis(text) for text in over or []]
     if not axes:
@@ -149,13 +138,7 @@ def sweep(
         axes=tuple(path for path, _ in axes),
     )
     folder = out or Path("studies") / f"{dataset.name}-sweep-{cfg.label}"
-    pursue(question, folder, at_once, console, lambda study: conclude_sweep(study, quiet))
-
-
-def _jobs(jobs: int | None, threads: int) -> int:
-    from prismrec.machine import cores
-
-    return jobs or max(1, cores() // threads)
+    pursue(question, folder, jobs, console, lambda study: conclude_sweep(study, quiet))
 
 
 def _named(*values: object) -> list[str]:
@@ -187,10 +170,10 @@ def _settings(
         raise PrismError(f"No data is named. Example: prismrec {command} data/baby --model freedom --plugin clear")
     if model is None and config is None:
         raise PrismError("No model is named. Give --model NAME, or --config FILE with one.")
-    say(console, f"reading {data} …")
+    say(console, f"reading {data} …", "dim")
     dataset = read(data)
     dataset.require("train", "valid", "test")
     known = {key: getattr(value, "value", value) for key, value in run.items()}
     cfg, source = configure(dataset, model, plugins or (), config, assignments or (), **known)
-    say(console, f"settings: {source}")
+    say(console, f"settings: {source}", "dim")
     return dataset, cfg, DataOf.of(dataset, data)

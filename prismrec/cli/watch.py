@@ -82,6 +82,22 @@ class Screen:
         return min(max(self.cfg.patience * self.cfg.every - waited, 0) * pace, budget), budget
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """A line of plain text, as wide as it is."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def interrupted(command: str) -> None:
+    """Say how to go on after Ctrl-C: with ``command``."""
+    say(Console(stderr=True), f"Interrupted. Go on with: {command}")
+
+
+def pace(ended: int, seconds: float) -> str:
+    """``3.2 a minute`` or ``5.0 an hour``."""
+    rate = 60 * ended / max(seconds, 1e-9)
+    return f"{rate:.1f} a minute" if rate >= 1 else f"{60 * rate:.1f} an hour"
+
+
 def clock(seconds: float) -> str:
     """``1:02:03`` or ``2:03``."""
     minutes, rest = divmod(round(seconds), 60)

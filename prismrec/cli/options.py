@@ -1,0 +1,60 @@
+"""Options that several commands take, each written once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class TableFormat(StrEnum):
+    """How a table is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Part(StrEnum):
+    """A held-out part of the split."""
+
+    VALID = "valid"
+    TEST = "test"
+
+
+class ProtocolName(StrEnum):
+    """What is masked."""
+
+    DEFAULT = "default"
+    MMREC = "mmrec"
+
+
+Data = Annotated[
+    str | None,
+    typer.Argument(help="A data folder, or anything that `prismrec data import` reads.", show_default=False),
+]
+ModelName = Annotated[str | None, typer.Option("--model", "-m", help="A name from `prismrec models`.")]
+PluginNames = Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A name from `prismrec plugins`.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A YAML file of settings, such as a search's best.yaml.")
+]
+Protocol = Annotated[
+    ProtocolName | None,
+    typer.Option(
+        "--protocol",
+        help="`default` masks training items at validation, and validation items too at test; `mmrec` masks training "
+        "items only, as published tables do.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (auto).")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads of each run.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", min=1, help="Runs at a time (cores / threads; on CUDA 1).", show_default=False),
+]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with a study.")]
+Format = Annotated[TableFormat, typer.Option("--format", "-f", help="How to print.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
