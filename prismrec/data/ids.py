@@ -13,6 +13,8 @@ import polars as pl
 
 from prismrec.errors import PrismError
 
+_FEW = 4096  # ids that are looked up one by one
+
 
 @dataclass(frozen=True)
 class IdMap:
@@ -26,6 +28,13 @@ class IdMap:
 
     def __len__(self) -> int:
         return len(self.external)
+
+    @cached_property
+    def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes of the ids in rising order, and whose they are: 16 bytes an id."""
+        hashes = self.external.hash().to_numpy()
+        order = np.argsort(hashes)
+        return hashes[order], order
 
     @cached_property
     def _lookup(self) -> pl.DataFrame:
@@ -52,8 +61,23 @@ class IdMap:
         asked = pl.Series("external", ids)
         if asked.dtype != self.external.dtype:
             asked = asked.cast(self.external.dtype, strict=False)
+        if len(asked) <= _FEW and not isinstance(asked.dtype, pl.Categorical):
+            return self._find_few(asked)
         joined = pl.DataFrame({"external": asked}).join(self._lookup, on="external", how="left", maintain_order="left")
         return joined["internal"].fill_null(-1).to_numpy()
+
+    def _find_few(self, asked: pl.Series) -> np.ndarray:
+        """``find`` without a join, which takes a pass over all ids: what a service asks for is one or a few."""
+        hashes, order = self._hashes
+        found = np.full(len(asked), -1, np.int64)
+        wanted = asked.hash().to_numpy()
+        start, stop = np.searchsorted(hashes, wanted), np.searchsorted(hashes, wanted, side="right")
+        for step in range(int((stop - start).max(initial=0))):  # one, unless two ids share a hash
+            place = np.flatnonzero(start + step < stop)
+            row = order[start[place] + step]
+            same = (self.external.gather(row) == asked.gather(place)).fill_null(False).to_numpy()
+            found[place[same]] = row[same]
+        return found
 
     def decode(self, internal: np.ndarray) -> pl.Series:
         """Internal ids (any integer array of one dimension) → external ids."""

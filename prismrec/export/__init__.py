@@ -1,0 +1,13 @@
+"""A run's recommendations as a folder of their own, which is read without torch.
+
+Examples:
+    >>> from prismrec.export import Filter, Shelf
+    >>> shelf = Shelf.load("model")  # doctest: +SKIP
+    >>> shelf.recommend(["u00007"], k=10, only=Filter(deny=["i00003"]))  # doctest: +SKIP
+"""
+
+from prismrec.export.filters import Filter, Range
+from prismrec.export.lists import Lists
+from prismrec.export.shelf import FUSED, Shelf, Side
+
+__all__ = ["FUSED", "Filter", "Lists", "Range", "Shelf", "Side"]

@@ -1,0 +1,140 @@
+"""Exports on disk: a Shelf to a folder and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from prismrec.data.ids import IdMap
+from prismrec.errors import PrismError
+from prismrec.export import form, tensors
+from prismrec.export.shelf import FUSED, Shelf, Side
+from prismrec.export.tables import Dense, Seen, Table, check_rows, stored_table
+
+
+def save(shelf: Shelf, folder: Path) -> None:
+    """Write an export; an earlier one in the folder is replaced in one step."""
+    names, tables = _named(shelf)
+    arrays = {"seen.indptr": shelf.seen.indptr, "seen.indices": shelf.seen.indices, "popularity": shelf.popularity}
+    for name, table in tables.items():
+        arrays |= table.tensors(name)
+    known = [column for column in shelf.item_table.columns if column != "item"]
+    items = pl.DataFrame({"item": shelf.items.external}).with_columns([shelf.item_table[column] for column in known])
+    users = pl.DataFrame({"user": shelf.users.external})
+    form.write(
+        folder,
+        {
+            "users": len(shelf.users),
+            "items": len(shelf.items),
+            "dtype": shelf.dtype,
+            "sides": {
+                name: form.SideForm(user=names[id(side.user)], item=names[id(side.item)])
+                for name, side in shelf.sides.items()
+            },
+            "contents": {modality: names[id(table)] for modality, table in shelf.contents.items()},
+            "tables": {
+                name: form.TableForm(kind=table.kind, rows=len(table), width=table.width)
+                for name, table in tables.items()
+            },
+            "ann": None,
+            "pictures": shelf.pictures,
+            "info": dict(shelf.info),
+            "measured": None if shelf.measured is None else dict(shelf.measured),
+        },
+        {
+            "tensors": ("safetensors", lambda part: tensors.save(part, arrays)),
+            "users": ("parquet", users.write_parquet),
+            "items": ("parquet", items.write_parquet),
+        },
+    )
+
+
+def _named(shelf: Shelf) -> tuple[dict[int, str], dict[str, Table]]:
+    """Each distinct table by a name, and the name of each by its identity: sides often share one."""
+    found = [
+        (f"{name}.{what}", table)
+        for name, side in shelf.sides.items()
+        for what, table in (("user", side.user), ("item", side.item))
+    ]
+    found += [(f"{modality}.content", table) for modality, table in shelf.contents.items()]
+    names: dict[int, str] = {}
+    tables: dict[str, Table] = {}
+    for name, table in found:
+        if id(table) not in names:
+            names[id(table)] = name
+            tables[name] = table
+    return names, tables
+
+
+def load(folder: Path, verify: bool = True) -> Shelf:
+    """Read an export, memory-mapped; see ``Shelf.load``."""
+    manifest = form.read_manifest(folder)
+    path = form.file_of(folder, manifest, "tensors", verify)
+    users = form.read_parquet(form.file_of(folder, manifest, "users", verify), "user")
+    items = form.read_parquet(form.file_of(folder, manifest, "items", verify), "item")
+    for what, frame, expected in (("users", users, manifest.users), ("items", items, manifest.items)):
+        if len(frame) != expected:
+            raise PrismError(
+                f"{folder} lists {len(frame):,} {what} where its manifest says {expected:,}; export again."
+            )
+    try:
+        return _shelf(manifest, tensors.load(path), users, items)
+    except PrismError as error:
+        raise PrismError(f"{folder} is not a whole export. {error}") from None
+
+
+def _shelf(
+    manifest: form.Manifest, arrays: Mapping[str, np.ndarray], users: pl.DataFrame, items: pl.DataFrame
+) -> Shelf:
+    tables = {
+        name: stored_table(name, table.kind, (table.rows, table.width), arrays)
+        for name, table in manifest.tables.items()
+    }
+
+    def table(name: str, rows: int) -> Table:
+        if name not in tables or len(tables[name]) != rows:
+            found = f"{len(tables[name]):,} rows" if name in tables else "absent"
+            raise PrismError(f"The table {name!r} is {found}; it should have {rows:,} rows.")
+        return tables[name]
+
+    sides = {}
+    for name, side in manifest.sides.items():
+        pair = Side(table(side.user, len(users)), table(side.item, len(items)))
+        if pair.user.width != pair.item.width:
+            raise PrismError(f"Users of {name!r} have {pair.user.width} columns and items {pair.item.width}.")
+        sides[name] = pair
+    if FUSED not in sides:
+        raise PrismError(f"The manifest names no {FUSED!r} side.")
+    contents = {}
+    for modality, name in manifest.contents.items():
+        content = table(name, len(items))
+        if not isinstance(content, Dense):
+            raise PrismError(f"The content of {modality!r} is sparse; it should be dense.")
+        contents[modality] = content
+    seen = Seen(_array(arrays, "seen.indptr", "int64", len(users) + 1), _array(arrays, "seen.indices", "int32", None))
+    check_rows("seen", seen.indptr, seen.indices, len(items))
+    popularity = _array(arrays, "popularity", "int64", len(items))
+    return Shelf(
+        users=IdMap(users["user"], "user"),
+        items=IdMap(items["item"], "item"),
+        sides=sides,
+        seen=seen,
+        popularity=popularity,
+        item_table=items,
+        contents=contents,
+        info=manifest.info,
+        measured=manifest.measured,
+        pictures=manifest.pictures,
+    )
+
+
+def _array(arrays: Mapping[str, np.ndarray], name: str, dtype: str, length: int | None) -> Any:
+    found = arrays.get(name)
+    if found is None or found.dtype.name != dtype or found.ndim != 1 or length not in (None, len(found)):
+        have = "absent" if found is None else f"{found.dtype.name} of shape {found.shape}"
+        raise PrismError(f"The tensor {name!r} is {have}; it should be {dtype} of length {length or 'any'}.")
+    return found
