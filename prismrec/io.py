@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -140,14 +141,29 @@ def sha256(path: str | Path) -> str:
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> str:
     """Write named tensors as safetensors, atomically; returns the file's SHA-256."""
-    from safetensors import SafetensorError  # late: most commands never touch a tensor
-    from safetensors.torch import save_file
+    from safetensors.torch import save_file  # late: most commands never touch a tensor
+
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return _save(path, lambda part: save_file(ready, part))
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """``save_tensors`` of NumPy arrays, without torch."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    ready = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return _save(path, lambda part: save_file(ready, part))
+
+
+def _save(path: str | Path, write: Callable[[Path], None]) -> str:
+    from safetensors import SafetensorError
 
     with atomic(path) as part:
         part.touch()
         mode = part.stat().st_mode  # as of any other file: safetensors lets nobody but the owner read its own
         try:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+            write(part)
         except SafetensorError as error:  # what any other writer would have raised
             raise OSError(errno.ENOSPC if disk_full(error) else errno.EIO, str(error), str(path)) from error
         part.chmod(mode)
@@ -156,8 +172,21 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> str:
 
 def load_tensors(path: str | Path, digest: str | None = None) -> dict[str, Tensor]:
     """Read named tensors; a file that is missing, cut short, changed (``digest``) or no safetensors is refused."""
-    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
+
+    return load_file(_whole(path, digest))
+
+
+def load_arrays(path: str | Path, digest: str | None = None) -> dict[str, np.ndarray]:
+    """``load_tensors`` as NumPy arrays, without torch."""
+    from safetensors.numpy import load_file
+
+    return load_file(_whole(path, digest))
+
+
+def _whole(path: str | Path, digest: str | None) -> Path:
+    """The path of a safetensors file that can be read."""
+    from safetensors import SafetensorError, safe_open
 
     path = Path(path)
     if not path.is_file():
@@ -165,7 +194,7 @@ def load_tensors(path: str | Path, digest: str | None = None) -> dict[str, Tenso
             f"{path} does not exist; the run it belongs to is incomplete. Train again or name another run."
         )
     try:
-        with safe_open(path, framework="pt"):
+        with safe_open(path, framework="np"):
             pass
     except SafetensorError as error:
         with path.open("rb") as file:
@@ -181,4 +210,4 @@ def load_tensors(path: str | Path, digest: str | None = None) -> dict[str, Tenso
         raise PrismError(
             f"{path} does not match its checksum: it was changed after it was written. Restore it from a copy, or train again."
         )
-    return load_file(path)
+    return path

@@ -92,11 +92,14 @@ class Interactions:
 class Modality:
     """Raw features of one modality: ``values`` (I, r) float32 or float16 (may be memory-mapped), ``present`` (I,) bool.
 
-    Rows of items that lack the modality hold zeros and mean nothing; ``present`` says which they are.
+    Rows of items that lack the modality hold zeros and mean nothing; ``present`` says which they are. ``transform``: the
+    fitted parameters of what the features went through (``prismrec.encode.transform``), so that new items can go through
+    it too; empty where they went through nothing. It is no part of the content: ``digest`` leaves it out.
     """
 
     values: np.ndarray
     present: np.ndarray
+    transform: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def width(self) -> int:

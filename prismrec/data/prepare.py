@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from prismrec.data.dataset import COLUMNS, Dataset, Interactions, Modality
+from prismrec.data.dataset import COLUMNS, Dataset, Interactions
 from prismrec.data.ids import IdMap
 from prismrec.errors import PrismError
 
@@ -125,7 +125,7 @@ def restrict(dataset: Dataset, users: np.ndarray, items: np.ndarray) -> Dataset:
         items=IdMap(dataset.items.external.filter(keep), "item"),
         interactions=replace(rows, user=to_user[rows.user], item=to_item[rows.item]),
         modalities={
-            name: m if items.all() else Modality(m.values[items], m.present[items])
+            name: m if items.all() else replace(m, values=m.values[items], present=m.present[items])
             for name, m in dataset.modalities.items()
         },
         item_table=dataset.item_table.filter(keep) if dataset.item_table.width else dataset.item_table,

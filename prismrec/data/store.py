@@ -8,6 +8,7 @@
     items.parquet           item: external ids in internal order; then whatever is known of the items
     features/<m>.npy        features of modality m, one row per item
     features/<m>.present.npy    which items have that modality
+    features/<m>.transform.safetensors  what its features went through, where they went through something
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 SMALL = 64 * 2**20
 """Bytes up to which ``load`` verifies the checksum of a file; larger ones have only their size verified."""
+
+_TRANSFORM = ".transform.safetensors"
 
 Verify = Literal["small", "full"]
 
@@ -122,6 +125,8 @@ def _write(dataset: Dataset, folder: Path) -> None:
             raise PrismError(f"Modality {name!r} cannot name a file; use letters, digits, '_' and '-'.")
         np.save(folder / "features" / f"{name}.npy", modality.values, allow_pickle=False)
         np.save(folder / "features" / f"{name}.present.npy", modality.present, allow_pickle=False)
+        if modality.transform:
+            io.save_arrays(folder / "features" / f"{name}{_TRANSFORM}", modality.transform)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     manifest = Manifest(
         format=FORMAT,
@@ -170,6 +175,7 @@ def load(path: str | Path, *, verify: Verify = "small", name: str | None = None)
             m: Modality(
                 load_array(folder / "features" / f"{m}.npy"),
                 np.array(load_array(folder / "features" / f"{m}.present.npy")),
+                io.load_arrays(folder / kept) if (kept := f"features/{m}{_TRANSFORM}") in manifest.files else {},
             )
             for m in manifest.modalities
         },
@@ -204,7 +210,8 @@ def _manifest(folder: Path) -> Manifest:
         raise PrismError(f"{path} is not a valid manifest: {where}: {first['msg']}. Import the data again.") from error
     needed = {"interactions.parquet", "users.parquet", "items.parquet"}
     needed |= {f"features/{m}{end}" for m in manifest.modalities for end in (".npy", ".present.npy")}
-    if set(manifest.files) != needed or not {"user", "item"} <= set(manifest.columns) <= set(COLUMNS):
+    allowed = needed | {f"features/{m}{_TRANSFORM}" for m in manifest.modalities}
+    if not needed <= set(manifest.files) <= allowed or not {"user", "item"} <= set(manifest.columns) <= set(COLUMNS):
         raise PrismError(f"{path} does not list the files and columns of a data set; import the data again.")
     return manifest
 
