@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from prismrec.figures.canvas import INK, LINE, MUTED, PAPER, SERIES, WIDTH, as_svg, canvas, legend, signed, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def bars(
@@ -33,12 +37,7 @@ def bars(
             axes.axvline(mark[1], color=SERIES[1], linewidth=1.6, linestyle=(0, (4, 2)))
             axes.text(mark[1] - 0.012 * top, places[-1] - 0.1, mark[0], ha="right", va="center", fontsize=9, color=INK)
         axes.set_xlim(0, top * (1.04 if mark and mark[1] == top else 1.2))
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_yticks(places, names)
-        axes.tick_params(axis="y", labelcolor=INK, length=0)
-        axes.set_xlabel(x)
-        axes.grid(axis="x", color=LINE, linewidth=0.7)
-        axes.spines["bottom"].set_visible(False)
+        _rows(axes, names, x)
         return as_svg(figure, f"{x}: " + ", ".join(f"{n} {v:.4f}" for n, v in zip(names, values, strict=True)))
 
 
@@ -55,12 +54,7 @@ def grouped(names: Sequence[str], series: Mapping[str, Sequence[float]], x: str)
             for place, value in zip(places, values, strict=True):
                 axes.text(max(value, 0.0) + 0.015 * span, place, f"{value:.4f}", va="center", fontsize=8, color=INK)
         axes.set_xlim(low, top + 0.2 * span)
-        axes.set_ylim(-0.5, len(names) - 0.5)
-        axes.set_yticks(range(len(names))[::-1], names)
-        axes.tick_params(axis="y", labelcolor=INK, length=0)
-        axes.set_xlabel(x)
-        axes.grid(axis="x", color=LINE, linewidth=0.7)
-        axes.spines["bottom"].set_visible(False)
+        _rows(axes, names, x)
         legend(figure, list(series))
         return as_svg(figure, f"{x}: {', '.join(names)} by {', '.join(series)}")
 
@@ -92,10 +86,15 @@ def differences(
             )
         axes.set_xlim(-1.08 * span, 1.08 * span)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_yticks(range(len(names))[::-1], names)
-        axes.tick_params(axis="y", labelcolor=INK, length=0)
-        axes.set_xlabel(x)
-        axes.grid(axis="x", color=LINE, linewidth=0.7)
-        axes.spines["bottom"].set_visible(False)
+        _rows(axes, names, x)
         return as_svg(figure, f"{x}: " + ", ".join(f"{n} {v:+.4f}" for n, v in zip(names, values, strict=True)))
+
+
+def _rows(axes: Axes, names: Sequence[str], x: str) -> None:
+    """A line for each name, first on top, and a scale below."""
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_yticks(range(len(names))[::-1], names)
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.set_xlabel(x)
+    axes.grid(axis="x", color=LINE, linewidth=0.7)
+    axes.spines["bottom"].set_visible(False)
