@@ -19,8 +19,8 @@ from prismrec.space import Space
 from prismrec.studies.question import ArmOf
 from prismrec.studies.search_space import arm_space, parse_space, without, written
 
-FLOORS = tuple(model.name for model in MODELS if not model.random)
-"""What every table shows: no model is worth its cost that does not beat them."""
+FLOORS = tuple(model.name for model in MODELS if not model.random and not model.needs)
+"""What every table shows, whatever the data holds: no model is worth its cost that does not beat them."""
 
 Chain = tuple[str, ...]
 
