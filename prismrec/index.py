@@ -16,15 +16,14 @@ import numpy as np
 import polars as pl
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy import sparse
 from torch import Tensor
-from torch.nn import functional as F
 
 from prismrec import io
 from prismrec.data.dataset import Dataset
 from prismrec.data.ids import IdMap
 from prismrec.errors import PrismError, nearest
 from prismrec.ranking import Csr, Ranked, top_k
+from prismrec.sides import Side, folded, gram, own, packed, paired, stacked, unit, unpacked
 from prismrec.types import Reps
 
 FORMAT = 1
@@ -33,7 +32,6 @@ FUSED = "fused"
 _SCORE_BLOCK = 4096
 
 Ids = Sequence[Any] | pl.Series | np.ndarray
-Side = tuple[Tensor, Tensor]
 
 
 class _Manifest(BaseModel):
@@ -78,7 +76,7 @@ class Index:
 
         def keep(side: Tensor) -> Tensor:
             if id(side) not in kept:
-                kept[id(side)] = _own(side)
+                kept[id(side)] = own(side)
             return kept[id(side)]
 
         sides = {FUSED: (keep(reps.user), keep(reps.item.values))}
@@ -113,6 +111,53 @@ class Index:
             rows = torch.arange(start, min(start + block, len(self.users)))
             yield self._recommend(rows, k, exclude_seen, modality)
 
+    def recommend_for(
+        self, item_ids: Ids, k: int = 10, exclude_given: bool = True, modality: str | None = None
+    ) -> pl.DataFrame:
+        """The ``k`` best items for somebody who took ``item_ids``: columns rank (from 1), item, score, and title where known.
+
+        He need not be a known user: his side is made of the items' (``prismrec.sides.folded``). ``exclude_given``: leave
+        those items out. Raises ``PrismError`` for an unknown item or modality, no item at all, and k outside 1..I.
+        """
+        self._check(k)
+        rows = _rows(self.items, item_ids).unique()
+        if not len(rows):
+            raise PrismError("recommend_for() got no items; name at least one that was taken.")
+        user, item = self._side(modality)
+        somebody = folded(user, item, rows, self._gram(modality or FUSED))
+        given = Csr(torch.tensor([0, len(rows)]), rows)
+        ranked = top_k(somebody, item, k, given if exclude_given else None)
+        asked = ("user", IdMap(pl.Series(["somebody"]), "user"), torch.zeros(1, dtype=torch.int64))
+        return self._table(ranked, asked, "item").drop("user")
+
+    def with_items(self, ids: Ids, more: Mapping[str, Tensor], table: pl.DataFrame | None = None) -> Index:
+        """The same index with n items more at its end; scores of the others stay what they are, bit for bit.
+
+        ``more``: name of a pair of sides → the items' side (n, d), all that this index has. ``table``: what is known of the
+        new items, a row for each in order; columns that it lacks are null. Raises ``PrismError`` for ids that are known.
+        """
+        new = pl.Series("item", ids)
+        known = self.items.external
+        if new.dtype != known.dtype:
+            new = new.cast(known.dtype, strict=False)
+        taken = pl.concat([known, new])
+        if new.null_count() or taken.n_unique() < len(taken):
+            double = new.filter(new.is_in(known.implode()) | new.is_duplicated() | new.is_null()).head(3).to_list()
+            raise PrismError(
+                f"Ids of new items must be new, each its own, and of the kind of the known ones ({known.dtype}); not so: "
+                f"{double}."
+            )
+        parts = {name: (user, stacked(item, more[name])) for name, (user, item) in self.sides.items()}
+        rows = pl.DataFrame({"item": new})
+        if table is not None:
+            rows = rows.hstack(table.drop("item", strict=False))
+        held = self.item_table if self.item_table.width else pl.DataFrame({"item": known})
+        items = pl.concat([held.with_columns(known.alias("item")), rows], how="diagonal_relaxed").select(
+            "item", pl.all().exclude("item")
+        )
+        info = {**self.info, "added_items": int(self.info.get("added_items", 0)) + len(new)}
+        return Index(parts, self.users, IdMap(taken, "item"), self.seen, items, info)
+
     def similar(self, item_ids: Ids, k: int = 10, modality: str | None = None) -> pl.DataFrame:
         """The ``k`` items most like each item: columns item, rank (from 1), similar, score, and title where known.
 
@@ -142,11 +187,11 @@ class Index:
             raise PrismError(
                 f"scores() got {len(user):,} users and {len(item):,} items; it needs as many of one as of the other."
             )
-        sides = self._side(modality)
+        pair = self._side(modality)
         score = torch.empty(len(user))
         for start in range(0, len(user), _SCORE_BLOCK):
             cut = slice(start, start + _SCORE_BLOCK)
-            score[cut] = paired(*sides, user[cut], item[cut])
+            score[cut] = paired(*pair, user[cut], item[cut])
         columns = {"user": self.users.decode(user.numpy()), "item": self.items.decode(item.numpy())}
         return pl.DataFrame({**columns, "score": score.numpy()})
 
@@ -162,7 +207,7 @@ class Index:
             for what, side in zip(("user", "item"), pair, strict=True):
                 if id(side) not in names:
                     names[id(side)] = f"{title}.{what}"
-                    tensors |= _packed(names[id(side)], side)
+                    tensors |= packed(names[id(side)], side)
         files = {
             kind: f"{kind}.{generation}.{end}"
             for kind, end in (("reps", "safetensors"), ("users", "parquet"), ("items", "parquet"))
@@ -195,7 +240,7 @@ class Index:
         tensors = io.load_tensors(*_named(folder, manifest, "reps"))
         users = _read_parquet(*_named(folder, manifest, "users"))
         items = _read_parquet(*_named(folder, manifest, "items"))
-        known = {name: _unpacked(name, tensors) for pair in manifest.sides.values() for name in pair}
+        known = {name: unpacked(name, tensors) for pair in manifest.sides.values() for name in pair}
         sides = {title: (known[user], known[item]) for title, (user, item) in manifest.sides.items()}
         seen = Csr(tensors["seen.indptr"], tensors["seen.indices"].long())
         return Index(sides, IdMap(users["user"], "user"), IdMap(items["item"], "item"), seen, items, manifest.info)
@@ -214,14 +259,27 @@ class Index:
     def _unit(self, side: str) -> Tensor:
         """Items of unit length (I, d); an item without a direction stays zero."""
         if side not in self._units:
-            self._units[side] = _unit(self.sides[side][1])
+            self._units[side] = unit(self.sides[side][1])
         return self._units[side]
 
-    def _recommend(self, rows: Tensor, k: int, exclude_seen: bool, modality: str | None) -> pl.DataFrame:
+    @cached_property
+    def _grams(self) -> dict[str, Tensor]:
+        """YᵀY of item sides, of each pair that was asked for."""
+        return {}
+
+    def _gram(self, side: str) -> Tensor:
+        if side not in self._grams:
+            self._grams[side] = gram(self.sides[side][1])
+        return self._grams[side]
+
+    def _check(self, k: int) -> None:
         if not 1 <= k <= len(self.items):
             raise PrismError(
                 f"k is {k}, but the catalogue has {len(self.items):,} items; ask for k from 1 to that number."
             )
+
+    def _recommend(self, rows: Tensor, k: int, exclude_seen: bool, modality: str | None) -> pl.DataFrame:
+        self._check(k)
         user, item = self._side(modality)
         ranked = top_k(user, item, k, self.seen if exclude_seen else None, rows)
         return self._table(ranked, ("user", self.users, rows), "item")
@@ -248,64 +306,6 @@ def _rows(known: IdMap, ids: Ids) -> Tensor:
     if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | pl.Series | np.ndarray):
         raise PrismError(f"Give a list of {known.what}s, such as [{ids!r}], not the single value {ids!r}.")
     return torch.from_numpy(np.array(known.encode(ids)))
-
-
-def _own(side: Tensor) -> Tensor:
-    """A copy on the CPU in float32 that holds on to nothing else."""
-    side = side.detach().to("cpu")
-    if side.layout == torch.sparse_csr:
-        rows = Csr.from_tensor(side)
-        assert rows.values is not None
-        return Csr(rows.indptr.clone(), rows.indices.clone(), rows.values.float().clone()).tensor(side.shape[1])
-    return side.to(torch.float32, copy=True).contiguous()
-
-
-def _unit(item: Tensor) -> Tensor:
-    if item.layout != torch.sparse_csr:
-        return F.normalize(item, dim=1)
-    rows = Csr.from_tensor(item)
-    assert rows.values is not None
-    length = torch.zeros(len(rows)).index_add_(0, rows.row, rows.values**2).sqrt().clamp_min(1e-12)
-    return Csr(rows.indptr, rows.indices, rows.values / length[rows.row]).tensor(item.shape[1])
-
-
-def paired(user: Tensor, item: Tensor, u: Tensor, i: Tensor) -> Tensor:
-    """⟨user[u], item[i]⟩ of two sides, dense or sparse CSR, for ids u, i (n,) → (n,)."""
-    if user.layout != torch.sparse_csr and item.layout != torch.sparse_csr:
-        return (user[u] * item[i]).sum(1)
-    left, right = _sparse_rows(user, u), _sparse_rows(item, i)
-    return torch.from_numpy(np.asarray(left.multiply(right).sum(axis=1), np.float32).reshape(-1))
-
-
-def _sparse_rows(side: Tensor, rows: Tensor) -> Any:
-    """Rows of a side as a SciPy CSR array."""
-    if side.layout != torch.sparse_csr:
-        return sparse.csr_array(side[rows].numpy())
-    return Csr.from_tensor(side).take(rows).scipy(side.shape[1])
-
-
-def _packed(name: str, side: Tensor) -> dict[str, Tensor]:
-    """The tensors by which a side is stored."""
-    if side.layout != torch.sparse_csr:
-        return {name: side}
-    rows = Csr.from_tensor(side)
-    assert rows.values is not None
-    width = torch.tensor(side.shape[1])
-    return {
-        f"{name}.indptr": rows.indptr,
-        f"{name}.indices": rows.indices.int(),
-        f"{name}.values": rows.values,
-        f"{name}.width": width,
-    }
-
-
-def _unpacked(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
-    if name in tensors:
-        return tensors[name]
-    if f"{name}.indptr" not in tensors:
-        raise PrismError(f"The index names the tensor {name!r}, which its file does not hold; save the index again.")
-    rows = Csr(tensors[f"{name}.indptr"], tensors[f"{name}.indices"].long(), tensors[f"{name}.values"])
-    return rows.tensor(int(tensors[f"{name}.width"]))
 
 
 def _read_manifest(folder: Path) -> _Manifest:

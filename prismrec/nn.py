@@ -53,7 +53,7 @@ class Projector(nn.Module):
     """φ_m: raw features (n, r) → (n, d) through ``net``; an item without the modality stands in with the mean present row.
 
     ``trainable``: the raw table itself becomes a parameter that starts at the features, as in the code behind the published
-    tables (``freeze=False``). Then new items cannot be projected, and the optimizer moves I·r more numbers a step.
+    tables (``freeze=False``). Then the optimizer moves I·r more numbers a step, and new items are projected as they start.
     """
 
     stand_in: Tensor

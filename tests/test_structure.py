@@ -23,10 +23,10 @@ from prismrec.plugins import PLUGINS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prismrec"
 ORDER = (
-    "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space", "models", "plugins",
-    "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external", "sides", "index", "config",
-    "run_folder", "experiment", "pairing", "recommender", "compare", "figures", "runs", "export", "panels", "tracking",
-    "studies", "diagnostics", "report", "demo", "cli",
+    "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space", "models",
+    "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
+    "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "cold", "recommender",
+    "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

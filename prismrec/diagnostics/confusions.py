@@ -21,9 +21,9 @@ from prismrec.diagnostics.subject import Subject
 from prismrec.diagnostics.subsets import held_out
 from prismrec.errors import PrismError
 from prismrec.figures import densities, grouped
-from prismrec.index import paired
 from prismrec.nn import Raw
 from prismrec.ranking import Csr, top_k
+from prismrec.sides import paired
 from prismrec.types import Reps
 
 CLOSE = 0.95

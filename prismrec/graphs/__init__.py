@@ -20,9 +20,18 @@ from prismrec.graphs.csr import Csr, Frozen, combined, csr_tensor, from_edges, i
 from prismrec.graphs.diffusion import Hop, Symmetric, diffuse, powers_mean, walk, weighted_powers, whole
 from prismrec.graphs.dropping import dropout
 from prismrec.graphs.interests import alike, closest, drawn_to, interest_weights, second_order
-from prismrec.graphs.items import Cosines, ItemGraph, knn, knn_matrix, normalised, similarity_matrix, weighted_sum
+from prismrec.graphs.items import (
+    Cosines,
+    ItemGraph,
+    grown,
+    knn,
+    knn_matrix,
+    normalised,
+    similarity_matrix,
+    weighted_sum,
+)
 from prismrec.graphs.learned import Learned, LearnedGraphs, Neighbours
-from prismrec.graphs.users import Friends, co_interactions, fill_up, user_graph
+from prismrec.graphs.users import Friends, co_interactions, common, fill_up, user_graph
 
 __all__ = [
     "Bipartite",
@@ -42,6 +51,7 @@ __all__ = [
     "closest",
     "co_interactions",
     "combined",
+    "common",
     "csr_tensor",
     "diffuse",
     "drawn_to",
@@ -49,6 +59,7 @@ __all__ = [
     "fill_up",
     "from_edges",
     "gather_users",
+    "grown",
     "inner_products",
     "interest_weights",
     "knn",

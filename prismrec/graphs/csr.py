@@ -54,6 +54,11 @@ class Csr(nn.Module):
         """The transposed matrix."""
         return from_edges(self.indices.long(), self.row(), self.values, self.columns, self.rows)
 
+    def padded(self, rows: int, columns: int) -> Csr:
+        """The same entries in a matrix of as many rows and columns, or more."""
+        empty = self.indptr[-1:].expand(rows - self.rows)
+        return Csr(torch.cat([self.indptr, empty]), self.indices, self.values, columns)
+
     def merged(self) -> Csr:
         """The same matrix with entries of one place added up."""
         return combined([(1.0, self)])

@@ -49,6 +49,40 @@ def knn(values: Tensor, present: Tensor, k: int, memory: int = 128 << 20) -> tup
     return torch.where(ok, ids, -1), torch.where(ok, cosine.clamp(max=1.0), 0.0)
 
 
+def grown(
+    find: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]],
+    values: Tensor,
+    present: Tensor,
+    k: int,
+    known: int,
+    memory: int = 128 << 20,
+) -> tuple[Tensor, Tensor]:
+    """What ``find`` (``knn``, or one that remembers) gives, where the items from number ``known`` on are new.
+
+    A known item keeps the neighbours that it has without the new ones. A new one has itself first, then the nearest known
+    ones, and is nobody else's neighbour: so its list is the same whatever else is new.
+    """
+    ids, cosine = find(values[:known], present[:known], k)
+    if known == len(values):
+        return ids, cosine
+    k, cosines = ids.shape[1], Cosines(values, present)
+    levels, width = topk.layout(known, max(k - 1, 1))
+    rows = max(1, memory // (4 * (width + len(values))))
+    lists = [(ids, cosine)]
+    for start in range(known, len(values), rows):
+        stop = min(start + rows, len(values))
+        block = torch.empty((stop - start, len(values)), device=values.device)
+        cosines.rows(start, stop, block)
+        scores = torch.full((stop - start, width), -torch.inf, device=values.device)
+        scores[:, :known] = block[:, :known].masked_fill_(~cosines.usable[:known], -torch.inf)
+        best, near = topk.best(scores, known, max(k - 1, 1), levels)
+        own = torch.arange(start, stop, device=values.device).unsqueeze(1)
+        near, best = torch.cat([own, near], dim=1)[:, :k], torch.cat([torch.ones_like(best[:, :1]), best], dim=1)[:, :k]
+        ok = best.isfinite() & cosines.usable[start:stop, None]
+        lists.append((torch.where(ok, near, -1), torch.where(ok, best.clamp(max=1.0), 0.0)))
+    return torch.cat([ids for ids, _ in lists]), torch.cat([cosine for _, cosine in lists])
+
+
 class Cosines:
     """Cosines of all items' features, block by block; 0 with an item that lacks the modality or whose row is zero."""
 

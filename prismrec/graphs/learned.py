@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prismrec.graphs.csr import Csr, indptr, inner_products
-from prismrec.graphs.items import ItemGraph, Scaling, knn, similarity_matrix
+from prismrec.graphs.items import ItemGraph, Scaling, grown, knn, similarity_matrix
 from prismrec.types import Feats
 
 
@@ -33,9 +33,13 @@ class Neighbours:
 
     @staticmethod
     @torch.no_grad()
-    def of(x: Tensor, present: Tensor, k: int) -> Neighbours:
-        """The k nearest rows of ``x`` (I, d) by cosine; one that is not ``present`` (I,) bool, or is zero, has only itself."""
-        near, _ = knn(x.detach(), present, k, memory=16 << 20)  # blocks that stay near the processor
+    def of(x: Tensor, present: Tensor, k: int, known: int | None = None) -> Neighbours:
+        """The k nearest rows of ``x`` (I, d) by cosine; one that is not ``present`` (I,) bool, or is zero, has only itself.
+
+        Items from number ``known`` on are new: they have neighbours, and are nobody else's.
+        """
+        find = functools.partial(knn, memory=16 << 20)  # blocks that stay near the processor
+        near, _ = grown(find, x.detach(), present, k, len(x) if known is None else known)
         own = torch.arange(len(near), device=near.device).unsqueeze(1)
         ids = torch.where(near < 0, own, near)
         kept = near >= 0
@@ -141,14 +145,15 @@ class LearnedGraphs(nn.Module):
         every: bool,
         scaling: Scaling = "symmetric",
         weighed: bool = False,
+        known: int | None = None,
     ) -> None:
         """``near``: modality → what ``knn`` says of its raw features, for graphs of weight λ = ``blend`` that do not learn.
 
         ``present``: modality → (I,) bool. ``weighed``: the modalities' shares are a softmax of numbers that learn; else each
-        share is 1.
+        share is 1. ``known``: as for ``Neighbours.of``.
         """
         super().__init__()
-        self.k, self.blend, self.every, self.scaling = k, blend, every, scaling
+        self.k, self.blend, self.every, self.scaling, self.known = k, blend, every, scaling, known
         self.frozen = nn.ModuleDict({m: ItemGraph(similarity_matrix(*lists, scaling)) for m, lists in near.items()})
         for m, there in present.items():
             self.register_buffer(f"present_{m}", there, persistent=False)
@@ -174,7 +179,9 @@ class LearnedGraphs(nn.Module):
         return found
 
     def _chosen(self, feats: Feats) -> dict[str, Neighbours]:
-        return {m: Neighbours.of(feats[m].values, self.get_buffer(f"present_{m}"), self.k) for m in self.frozen}
+        return {
+            m: Neighbours.of(feats[m].values, self.get_buffer(f"present_{m}"), self.k, self.known) for m in self.frozen
+        }
 
     def _learned(self, feats: Feats, near: Mapping[str, Neighbours]) -> dict[str, Learned]:
         shares: list[Tensor | float] = [1.0] * len(near)

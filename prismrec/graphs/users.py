@@ -191,6 +191,22 @@ def fill_up(ids: Tensor, counts: Tensor, rng: torch.Generator) -> tuple[Tensor, 
     return ids.gather(1, source), counts.gather(1, source)
 
 
+def common(user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, filled: bool = False) -> Csr:
+    """Ĉ: the k who share most, by a softmax of how many; rows add up to 1 or are empty.
+
+    ``filled``: lists are filled up with copies, empty ones with those who have most rows, by the softmax of their shares.
+    """
+    ids, counts = co_interactions(user, item, n_users, n_items, k)
+    if filled:
+        ids, counts = fill_up(ids, counts, torch.Generator(ids.device).manual_seed(0))
+        rows = torch.bincount(user, minlength=n_users)
+        most, active = rows.sort(descending=True, stable=True)
+        lonely = (ids < 0).all(1)
+        k = min(k, n_users)
+        ids[lonely, :k], counts[lonely, :k] = active[:k], most[:k] / most[:k].sum()
+    return user_graph(ids, counts)
+
+
 class Friends(nn.Module):
     """The graph of the ``k`` users with whom each shares most items, by a softmax of how many: (U, d) → (U, d), frozen.
 

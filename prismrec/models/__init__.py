@@ -7,6 +7,7 @@ from prismrec.models.bm3 import BM3
 from prismrec.models.bpr import BPR
 from prismrec.models.br_mrs_backbone import BRMRSBackbone
 from prismrec.models.clear_backbone import CLEARBackbone
+from prismrec.models.content import ContentKNN
 from prismrec.models.dragon import DRAGON
 from prismrec.models.dualgnn import DualGNN
 from prismrec.models.floors import EASE, ItemKNN, MostPop
@@ -33,6 +34,7 @@ MODELS: tuple[type[Model], ...] = (
     MostPop,
     ItemKNN,
     EASE,
+    ContentKNN,
     BPR,
     LightGCN,
     LayerGCN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -40,7 +40,8 @@ class Context:
     """All that a model may know when it is built: counts, training rows, raw features. Never validation or test rows.
 
     ``user``, ``item`` (N,) int64 training rows; ``weight`` (N,) float32 or None; ``raw``: modality → Raw. ``knn`` finds
-    neighbours as ``graphs.knn`` does; whoever builds the context may pass one that remembers.
+    neighbours as ``graphs.knn`` does; whoever builds the context may pass one that remembers. ``n_new``: the last so many
+    items were not there in training: nobody took them, and nothing of anybody else may depend on them.
     """
 
     n_users: int
@@ -50,6 +51,17 @@ class Context:
     weight: Tensor | None
     raw: Mapping[str, Raw]
     knn: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = graphs.knn
+    n_new: int = 0
+
+    @property
+    def n_known(self) -> int:
+        """Items that were there in training: the first so many."""
+        return self.n_items - self.n_new
+
+    def near(self, modality: str, k: int) -> tuple[Tensor, Tensor]:
+        """The ``k`` nearest items by raw features of each item, itself the first → ids and cosines (I, k); -1 for none."""
+        raw = self.raw[modality]
+        return graphs.grown(self.knn, raw.values, raw.present, k, self.n_known)
 
     def item_graph(self, neighbours: int, weights: Mapping[str, float]) -> graphs.ItemGraph:
         """FREEDOM's frozen graph: Σ_m w_m S_m, with S_m made of the ``neighbours`` nearest items by raw features.
@@ -57,7 +69,7 @@ class Context:
         ``weights`` as given; empty: image 0.1 and text 0.9 where these two are all there is, else equal.
         """
         shares = self.shares(weights)
-        parts = [graphs.knn_matrix(self.knn(raw.values, raw.present, neighbours)[0]) for raw in self.raw.values()]
+        parts = [graphs.knn_matrix(self.near(m, neighbours)[0]) for m in self.raw]
         return graphs.ItemGraph(graphs.weighted_sum(parts, [shares[m] for m in self.raw]))
 
     def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
@@ -85,6 +97,9 @@ class Model(nn.Module, ABC):
     ``uses_weights``: whether interaction weights change anything. ``random``: whether a seed does. ``compared``: whose
     implementation gave the same scores and losses with the same weights, graphs and batches; empty where none was run
     beside it (docs/models.md has the figures).
+    ``new_items``: what the side of an item that was not there in training is made of, in a clause; empty: it has none.
+    ``by_features``: which of an item's sides are functions of its features alone, so that two items with the same features
+    have the same: ``modal`` those of the modalities, ``all`` the fused one too.
     ``spaces``: what a search may try, by name. ``parts``: settings that leave a part of the model out at 0.
     """
 
@@ -99,6 +114,8 @@ class Model(nn.Module, ABC):
     uses_weights: ClassVar[bool] = True
     random: ClassVar[bool] = True
     compared: ClassVar[str] = ""
+    new_items: ClassVar[str] = ""
+    by_features: ClassVar[Literal["none", "modal", "all"]] = "none"
 
     cfg: Strict
 
@@ -122,6 +139,10 @@ class Model(nn.Module, ABC):
                 f"{cls.name} needs at least {cls.needs} modalit{'y' if cls.needs == 1 else 'ies'}; the data offers {found}. "
                 "Add features to the data set (prismrec data import --help), or choose a collaborative model."
             )
+
+    def without_new(self) -> str:
+        """Why an item that was not there in training has no side here, in a clause; empty where it has one."""
+        return "" if self.new_items else "it knows an item by those who took it, and features say nothing of that"
 
     def project(self, raw: Mapping[str, Raw], index: ItemIds | None) -> Feats:
         """φ_m(x_m) of the items of ``index``, or of all. New items are projected by passing their raw rows."""

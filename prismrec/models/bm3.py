@@ -75,6 +75,9 @@ class BM3(Model):
             self.phi[m] = Projector(raw, _xavier_linear(raw.width, cfg.dim), cfg.train_features)
         self.predict = _xavier_linear(cfg.dim, cfg.dim)
 
+    def without_new(self) -> str:
+        return "it ranks by IDs alone; features enter its losses"
+
     def forward(self, feats: Feats) -> Reps:
         user, item = graphs.propagate_mean(self.graph, self.cfg.layers, self.user, self.item)
         item = item + self.item

@@ -42,6 +42,7 @@ class BRMRSBackbone(Model):
     )
     needs = 1
     whole_table = True
+    new_items = "its projected features, and what its neighbours in the item graphs are"
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of the batch's rows of what enters the propagation."""
@@ -80,7 +81,7 @@ class BRMRSBackbone(Model):
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.dim))
             if cfg.item_layers > 0:
-                near, _ = ctx.knn(raw.values, raw.present, cfg.neighbours)
+                near, _ = ctx.near(m, cfg.neighbours)
                 self.similar[m] = graphs.ItemGraph(graphs.knn_matrix(near))
         if cfg.user_layers > 0:
             common = graphs.co_interactions(ctx.user, ctx.item, ctx.n_users, ctx.n_items, cfg.user_neighbours)

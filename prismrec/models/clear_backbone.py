@@ -46,6 +46,7 @@ class CLEARBackbone(Model):
     )
     needs = 1
     whole_table = True
+    new_items = "its projected features, and what its neighbours in the item graph are"
 
     class Config(Strict):
         """``drop`` is the share of edges left out of an epoch; ``reg`` is γ, on the users of a batch and their weights w."""

@@ -40,6 +40,7 @@ class DRAGON(Model):
     needs = 1
     whole_table = True
     compared = "MMRec"
+    new_items = "its projected features, and what its neighbours in the item graph are"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""

@@ -40,6 +40,7 @@ class DualGNN(Model):
     needs = 1
     whole_table = True
     compared = "MMRec"
+    new_items = "its projected features"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""

@@ -39,6 +39,7 @@ class MostPop(Floor):
 
     name = "mostpop"
     paper = Paper("Most popular items", "folklore", "-", 1992)
+    new_items = "the number of its takers, which is 0"
 
     class Config(Strict):
         """Nothing to set."""
@@ -83,8 +84,8 @@ class ItemKNN(Floor):
     def __init__(self, cfg: Config, ctx: Context) -> None:
         super().__init__(cfg, ctx)
         matrix = training_matrix(ctx)
-        self.register_buffer("matrix", _to_torch(matrix), persistent=False)
-        self.register_buffer("similar", _to_torch(_neighbours(matrix, cfg.neighbours, cfg.shrink)), persistent=False)
+        self.register_buffer("matrix", to_torch(matrix), persistent=False)
+        self.register_buffer("similar", to_torch(_neighbours(matrix, cfg.neighbours, cfg.shrink)), persistent=False)
 
     def forward(self, feats: Feats) -> Reps:
         return Reps(self.matrix, Rows(self.similar))
@@ -119,7 +120,7 @@ class EASE(Floor):
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
         weights = inverse.div_(-inverse.diagonal().clone())  # column j over its own diagonal entry
         weights.fill_diagonal_(0)
-        self.register_buffer("matrix", _to_torch(matrix), persistent=False)
+        self.register_buffer("matrix", to_torch(matrix), persistent=False)
         self.register_buffer("item", weights.T.contiguous(), persistent=False)
 
     def forward(self, feats: Feats) -> Reps:
@@ -154,7 +155,8 @@ def _neighbours(matrix: sp.csr_array, k: int, shrink: float) -> sp.csr_array:
     return sp.csr_array(sp.vstack(blocks))
 
 
-def _to_torch(matrix: sp.csr_array) -> Tensor:
+def to_torch(matrix: sp.csr_array) -> Tensor:
+    """A torch sparse CSR tensor of the same entries, in single precision."""
     indptr, indices = (torch.from_numpy(part.astype(np.int64)) for part in (matrix.indptr, matrix.indices))
     return graphs.csr_tensor(
         indptr, indices, torch.from_numpy(matrix.data.astype(np.float32)), matrix.shape, check=True

@@ -36,6 +36,8 @@ class FREEDOM(Model):
         "arXiv:2211.06924",
     )
     needs = 1
+    new_items = "the IDs of its neighbours in the item graph"
+    by_features = "modal"
 
     class Config(Strict):
         """``prune`` is the share ρ of edges left out of an epoch; ``reg`` is λ, the weight of the modalities' BPR terms."""
@@ -72,6 +74,9 @@ class FREEDOM(Model):
         self.similar = ctx.item_graph(cfg.neighbours, cfg.weights)
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.dim), cfg.train_features)
+
+    def without_new(self) -> str:
+        return "" if self.cfg.item_layers > 0 else "with item_layers = 0 it knows an item by its ID alone"
 
     def start_epoch(self, rng: torch.Generator) -> None:
         if self.cfg.prune > 0:

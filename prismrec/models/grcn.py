@@ -46,6 +46,7 @@ class GRCN(Model):
     needs = 1
     whole_table = True
     compared = "MMRec"
+    new_items = "its projected features; its ID part is zero"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's ID embeddings and prototypes."""

@@ -47,6 +47,7 @@ class LATTICE(Model):
     needs = 1
     whole_table = True
     compared = "MMRec"
+    new_items = "the IDs of its neighbours in the learned item graph"
 
     class Config(Strict):
         """``reg`` weighs half the mean squared length of the rows that are scored."""
@@ -80,11 +81,12 @@ class LATTICE(Model):
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.latent), cfg.train_features)
         self.similar = graphs.LearnedGraphs(
-            {m: ctx.knn(raw.values, raw.present, cfg.neighbours) for m, raw in ctx.raw.items()},
+            {m: ctx.near(m, cfg.neighbours) for m in ctx.raw},
             {m: raw.present for m, raw in ctx.raw.items()},
             cfg.neighbours,
             cfg.blend,
             every=cfg.learn == "every",
+            known=ctx.n_known,
             weighed=True,
         )
 

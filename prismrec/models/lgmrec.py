@@ -56,6 +56,7 @@ class LGMRec(Model):
     needs = 1
     compared = "MMRec"
     whole_table = True
+    new_items = "the hyperedges that its features belong to"
 
     class Config(Strict):
         """``contrast`` weighs InfoNCE, summed over the batch, against everybody; ``reg`` plain norms of the rows scored."""
@@ -99,7 +100,7 @@ class LGMRec(Model):
         super().__init__(cfg, ctx)
         self.user, self.item = xavier_table(ctx.n_users, cfg.dim), xavier_table(ctx.n_items, cfg.dim)
         edges = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items)
-        self.graph = edges.graph()
+        self.graph, self.known = edges.graph(), ctx.n_known
         self.mean, _ = edges.means()
         self.register_buffer("taken", edges.degrees()[0].float().unsqueeze(1), persistent=False)
         self.raw = dict(ctx.raw)  # memberships are made of raw features, past what plug-ins make of projected ones
@@ -107,6 +108,11 @@ class LGMRec(Model):
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, _linear(raw.width, cfg.dim))
             self.edge[m] = Projector(raw, _linear(raw.width, cfg.hyperedges))
+
+    def without_new(self) -> str:
+        if self.cfg.faithful:
+            return "with faithful its memberships hold noise, which one more item would draw anew"
+        return "" if self.cfg.alpha > 0 else "with alpha = 0 it knows an item by those who took it"
 
     def forward(self, feats: Feats) -> Reps:
         ids = graphs.propagate_mean(self.graph, self.cfg.layers, self.user, self.item)
@@ -153,7 +159,7 @@ class LGMRec(Model):
         """H_U and H_I, and what items start from (I, d) → what hyperedges say."""
         item, user = (F.dropout(h, 1 - self.cfg.keep, self.training) for h in (item, user))
         for _ in range(self.cfg.hyper_layers):
-            edge = item.T @ x  # (A, d)
+            edge = item[: self.known].T @ x[: self.known]  # (A, d)
             x = item @ edge
         return _Global(user @ edge, x, edge, user, item)
 

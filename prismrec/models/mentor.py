@@ -49,6 +49,7 @@ class MENTOR(Model):
     needs = 1
     whole_table = True
     compared = "its authors' code"
+    new_items = "its projected features, and what its neighbours in the item graph are"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's preferences P_m[u] and of all modality weights w."""

@@ -44,6 +44,7 @@ class MGCN(Model):
     needs = 1
     whole_table = True
     compared = "MMRec"
+    new_items = "the gated IDs of its neighbours in the item graphs"
 
     class Config(Strict):
         """``reg`` weighs half the mean squared length of the rows that are scored, ``contrast`` the InfoNCE terms."""
@@ -77,13 +78,16 @@ class MGCN(Model):
         self.graph = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items).graph()
         self.similar, self.purify, self.prefer = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for m, raw in ctx.raw.items():
-            neighbours = ctx.knn(raw.values, raw.present, cfg.neighbours)
+            neighbours = ctx.near(m, cfg.neighbours)
             self.similar[m] = graphs.ItemGraph(graphs.similarity_matrix(*neighbours))
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.dim), cfg.train_features)
             self.purify[m] = nn.Linear(cfg.dim, cfg.dim)
             if len(ctx.raw) > 1:
                 self.prefer[m] = nn.Linear(cfg.dim, cfg.dim)
         self.common = Attention(cfg.dim, len(ctx.raw))
+
+    def without_new(self) -> str:
+        return "" if self.cfg.item_layers > 0 else "with item_layers = 0 it knows an item by its ID alone"
 
     def forward(self, feats: Feats) -> Reps:
         behaviour = graphs.propagate_mean(self.graph, self.cfg.layers, self.user, self.item)

@@ -45,6 +45,7 @@ class MICRO(Model):
     )
     needs = 1
     whole_table = True
+    new_items = "the IDs of its neighbours in the learned item graphs"
 
     class Config(Strict):
         """``reg`` weighs half the mean squared length of the rows that are scored, ``contrast`` the sum of the contrasts."""
@@ -83,11 +84,12 @@ class MICRO(Model):
         for m, raw in ctx.raw.items():
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.latent), cfg.train_features)
         self.similar = graphs.LearnedGraphs(
-            {m: ctx.knn(raw.values, raw.present, cfg.neighbours) for m, raw in ctx.raw.items()},
+            {m: ctx.near(m, cfg.neighbours) for m in ctx.raw},
             {m: raw.present for m, raw in ctx.raw.items()},
             cfg.neighbours,
             cfg.blend,
             every=cfg.learn == "every",
+            known=ctx.n_known,
             scaling=cfg.scaling,
         )
         self.fuse = Attention(cfg.dim, len(ctx.raw))

@@ -50,6 +50,7 @@ class MIGGT(Model):
     needs = 1
     compared = "its authors' code"
     whole_table = True
+    new_items = "its projected features, and the items that it attends to"
 
     class Config(Strict):
         """``reg`` weighs half the squares of all Z, ``unsmooth`` the users' preference for an item's own token."""
@@ -102,6 +103,7 @@ class MIGGT(Model):
                     f"model.modal_layers names the modality {m!r}, which the data lacks. {nearest(m, ctx.raw)}"
                 )
         self.hops = {m: cfg.modal_layers.get(m, _HOPS.get(m, 2)) for m in ctx.raw}
+        self.known = ctx.n_known
         self.user = nn.Parameter(torch.randn(ctx.n_users, cfg.dim) / cfg.dim**0.5)
         self.graph = graphs.whole(graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items), loops=True)
         self.sketch = nn.ModuleDict(
@@ -132,11 +134,17 @@ class MIGGT(Model):
             h = h + of_m
         h = drop(h, cfg.drop)
         seed = None if self.training else torch.Generator(h.device).manual_seed(_DRAWS)
-        shape = (1 if self.training else cfg.draws, len(h), cfg.samples)
-        drawn = torch.randint(self.n_items, shape, generator=seed, device=h.device)
+        drawn = self.draw(len(h), seed, h.device)
         z = functools.reduce(torch.add, (self.attend(h, ids) for ids in drawn)) / len(drawn)
         views = {"item.own": h[self.n_users :], "item.drawn": drawn[0, self.n_users :]}
         return Reps(z[: self.n_users], Rows(z[self.n_users :]), modal=modal, views=views)
+
+    def draw(self, nodes: int, rng: torch.Generator | None, device: torch.device) -> Tensor:
+        """Known items that each node attends to, (draws, nodes, C); all new items to the same."""
+        draws, new = 1 if self.training else self.cfg.draws, self.n_items - self.known
+        shapes = (draws, nodes - new, self.cfg.samples), (draws, min(new, 1), self.cfg.samples)
+        own, shared = (torch.randint(self.known, shape, generator=rng, device=device) for shape in shapes)
+        return torch.cat([own, shared.expand(draws, new, -1)], dim=1) if new else own
 
     def _diffuse(self, hops: int, x: Tensor) -> Tensor:
         if hops == 0:

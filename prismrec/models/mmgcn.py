@@ -45,6 +45,7 @@ class MMGCN(Model):
     needs = 1
     whole_table = True
     compared = "MMRec"
+    new_items = "its own features through the layers, with no neighbours"
 
     class Config(Strict):
         """``reg`` weighs the mean squares of the batch's rows of E and of all preferences P_m."""

@@ -117,6 +117,9 @@ class MMSSL(Model):
         self.due = False
         self.held: dict[str, tuple[tuple[int, torch.device], tuple[graphs.Frozen, graphs.Frozen]]] = {}
 
+    def without_new(self) -> str:
+        return "it knows an item by its ID and by those who took it, whose features it averages"
+
     def start_epoch(self, rng: torch.Generator) -> None:
         self.due = True  # the first step of the epoch makes the graphs: it has the features
 

@@ -52,6 +52,7 @@ class REARM(Model):
     needs = 1
     compared = "its authors' code"
     whole_table = True
+    new_items = "its projected features, and those of its neighbours in the item graph"
 
     class Config(Strict):
         """``contrast`` weighs InfoNCE between modalities, ``apart`` the overlap of their dimensions on the batch."""
@@ -119,7 +120,16 @@ class REARM(Model):
         self.alone = nn.ModuleDict({m: ScalarAttention(cfg.self_drop) for m in ctx.raw if cfg.self_drop < 1})
         pairs = itertools.permutations(ctx.raw, 2)
         self.across = nn.ModuleDict({f"{m}-{other}": ScalarAttention(cfg.cross_drop) for m, other in pairs})
-        self.of_users, self.of_items = (Shared(cfg.dim, len(ctx.raw), cfg.rank, cfg.faithful) for _ in range(2))
+        self.of_users, self.of_items = (
+            Shared(cfg.dim, len(ctx.raw), cfg.rank, cfg.faithful, known) for known in (ctx.n_users, ctx.n_known)
+        )
+
+    def without_new(self) -> str:
+        return (
+            "with faithful an item that nobody took has the most popular ones for neighbours"
+            if self.cfg.faithful
+            else ""
+        )
 
     def forward(self, feats: Feats) -> Reps:
         cfg, width = self.cfg, self.cfg.dim
@@ -279,11 +289,13 @@ def _scale(drop: float) -> float:
 
 
 class Shared(nn.Module):
-    """What a node's modalities make of its ID: s = D W_1 W_2, W_1 (d, k) and W_2 (k, d) of a network that reads P."""
+    """What a node's modalities make of its ID: s = D W_1 W_2, W_1 (d, k) and W_2 (k, d) of a network that reads P.
 
-    def __init__(self, dim: int, modalities: int, rank: int, faithful: bool) -> None:
+    Means are over the first ``known`` nodes."""
+
+    def __init__(self, dim: int, modalities: int, rank: int, faithful: bool, known: int | None = None) -> None:
         super().__init__()
-        self.rank, self.faithful = rank, faithful
+        self.rank, self.faithful, self.known = rank, faithful, known
         self.read = nn.Linear(modalities * dim, dim).requires_grad_(not faithful)
         self.first, self.second = (
             nn.Sequential(nn.Linear(dim, dim * rank), nn.PReLU(), nn.Linear(dim * rank, dim * rank)) for _ in range(2)
@@ -294,7 +306,8 @@ class Shared(nn.Module):
         z = self.read(p.detach() if self.faithful else p)
         first = losses.unit(self.first(z)).unflatten(1, (-1, self.rank))
         second = losses.unit(self.second(z)).unflatten(1, (self.rank, -1))
-        return (first + first.mean(0)).softmax(1), (second + second.mean(0)).softmax(1)
+        first, second = (w + w[: self.known].mean(0) for w in (first, second))
+        return first.softmax(1), second.softmax(1)
 
     def forward(self, p: Tensor, ids: Tensor) -> Tensor:
         """P (n, M·d) and D (n, d) → s (n, d)."""
@@ -326,25 +339,10 @@ def _strengthened(cfg: REARM.Config, ctx: Context, raw: Mapping[str, Raw], users
         rows = (ctx.item, ctx.user, ctx.n_items, ctx.n_users)
     parts, shares = [], []
     if share > 0:
-        parts, shares = [_common(*rows, k, cfg.faithful)], [share]
+        parts, shares = [graphs.common(*rows, k, cfg.faithful)], [share]
     for m, of in raw.items():
         if share < 1 and weights[m] > 0:
-            parts.append(graphs.knn_matrix(*ctx.knn(of.values, of.present, k)))
+            near = ctx.knn(of.values, of.present, k) if users else ctx.near(m, k)
+            parts.append(graphs.knn_matrix(*near))
             shares.append((1 - share) * weights[m])
     return graphs.weighted_sum(parts, shares)
-
-
-def _common(user: Tensor, item: Tensor, n_users: int, n_items: int, k: int, faithful: bool) -> graphs.Csr:
-    """Ĉ: the k who share most, by a softmax of how many; rows add up to 1 or are empty.
-
-    ``faithful``: lists are filled up with copies, empty ones with those who have most rows, by the softmax of their shares.
-    """
-    ids, counts = graphs.co_interactions(user, item, n_users, n_items, k)
-    if faithful:
-        ids, counts = graphs.fill_up(ids, counts, torch.Generator(ids.device).manual_seed(0))
-        rows = torch.bincount(user, minlength=n_users)
-        most, active = rows.sort(descending=True, stable=True)
-        lonely = (ids < 0).all(1)
-        k = min(k, n_users)
-        ids[lonely, :k], counts[lonely, :k] = active[:k], most[:k] / most[:k].sum()
-    return graphs.user_graph(ids, counts)

@@ -45,6 +45,7 @@ class SLMRec(Model):
     n_neg = 0
     whole_table = True
     compared = "MMRec"
+    new_items = "its projected features; its ID view is zero"
 
     class Config(Strict):
         """``task`` is the second task, ``weight`` its weight; ``fac``: fine and coarse alignment of views."""

@@ -45,6 +45,7 @@ class SOIL(Model):
     )
     needs = 2
     whole_table = True
+    new_items = "the gated IDs of its neighbours in the item graphs"
 
     class Config(Strict):
         """``views`` weighs InfoNCE between both views of a node, ``pairs`` that between users and items that they took."""
@@ -79,17 +80,22 @@ class SOIL(Model):
         super().__init__(cfg, ctx)
         self.user, self.item = xavier_table(ctx.n_users, cfg.dim), xavier_table(ctx.n_items, cfg.dim)
         edges = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_items)
-        tables = [graphs.Cosines(raw.values, raw.present) for raw in ctx.raw.values()]
-        wider = graphs.second_order(edges, tables, cfg.extra)
+        old = graphs.Edges(ctx.user, ctx.item, ctx.n_users, ctx.n_known)  # nobody is drawn to what is new
+        tables = [graphs.Cosines(raw.values[: ctx.n_known], raw.present[: ctx.n_known]) for raw in ctx.raw.values()]
+        wider = graphs.second_order(old, tables, cfg.extra)
         self.graph = _augmented(edges, graphs.weighted_bipartite(wider).to_user, cfg.second)
         self.gather = _augmented(edges, _published_block(wider), cfg.second) if cfg.faithful else self.graph
         self.similar, self.purify = nn.ModuleDict(), nn.ModuleDict()
-        for (m, raw), interest in zip(ctx.raw.items(), graphs.interest_weights(edges, tables, cfg.drawn), strict=True):
-            alike = graphs.similarity_matrix(*ctx.knn(raw.values, raw.present, cfg.neighbours))
-            self.similar[m] = graphs.ItemGraph(graphs.combined([(1.0, graphs.normalised(interest)), (1.0, alike)]))
+        for (m, raw), interest in zip(ctx.raw.items(), graphs.interest_weights(old, tables, cfg.drawn), strict=True):
+            alike = graphs.similarity_matrix(*ctx.near(m, cfg.neighbours))
+            drawn = graphs.normalised(interest).padded(ctx.n_items, ctx.n_items)
+            self.similar[m] = graphs.ItemGraph(graphs.combined([(1.0, drawn), (1.0, alike)]))
             self.phi[m] = Projector(raw, nn.Linear(raw.width, cfg.dim))
             self.purify[m] = nn.Linear(cfg.dim, cfg.dim)
         self.common = Attention(cfg.dim, len(ctx.raw))
+
+    def without_new(self) -> str:
+        return "" if self.cfg.item_layers > 0 else "with item_layers = 0 it knows an item by its ID alone"
 
     def forward(self, feats: Feats) -> Reps:
         behaviour = graphs.propagate_mean(self.graph, self.cfg.layers, self.user, self.item)
@@ -135,7 +141,8 @@ class SOIL(Model):
 
 def _augmented(edges: graphs.Edges, second: graphs.Csr, weight: float) -> graphs.Bipartite:
     """R̂ + ``weight`` · ``second`` (U, I), and its transpose."""
-    to_user = graphs.combined([(1.0, edges.graph().to_user), (weight, second)])
+    behaviour = edges.graph().to_user
+    to_user = graphs.combined([(1.0, behaviour), (weight, second.padded(behaviour.rows, behaviour.columns))])
     return graphs.Bipartite(to_user, to_user.transpose())
 
 

@@ -56,6 +56,7 @@ class SSR(Model):
     needs = 1
     whole_table = True
     compared = "a copy of its authors' code"
+    new_items = "its projected features, and the IDs of its neighbours in the item graph"
 
     class Config(Strict):
         """``reg`` weighs twice the mean squares of the mixing matrices and column scales, once for each pass, as published."""

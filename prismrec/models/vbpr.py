@@ -39,6 +39,8 @@ class VBPR(Model):
         "arXiv:1510.01784",
     )
     needs = 1
+    new_items = "its projected features; its ID part is zero"
+    by_features = "modal"
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of the batch's user rows and composed item rows."""
