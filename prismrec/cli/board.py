@@ -7,9 +7,9 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from prismrec.cli.tables import stdout
 from prismrec.cli.watch import say
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def conclude(study: Study, quiet: bool, metrics: Sequence[str] = COLUMNS) -> Non
     columns = [metric for metric in metrics if all(metric in run.test.mean for arm in runs.values() for run in arm)]
     hosts = {arm: host for arm, host in study.hosts.items() if arm in runs and host in runs}  # one may have failed
     board = Board.of(runs, read(study.question.data.path), columns, some.metric, hosts)
-    console = Console()
+    console = stdout()
     export.show(console, board)
     files = export.write(board, study.folder)
     page = write_study(study.folder)
@@ -71,7 +71,7 @@ def conclude_sweep(study: Study, quiet: bool) -> None:
             f"{v:.4f}" if k in (metric, "sd") and v is not None else "" if v is None else str(v) for k, v in row.items()
         ]
         table.add_row(*shown, style="bold" if row[metric] == best else None)
-    console = Console()
+    console = stdout()
     console.print(table)
     with atomic(study.folder / "sweep.csv") as part:
         pl.DataFrame(rows).write_csv(part)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from prismrec.cli.options import Part
 from prismrec.cli.show import FormatOption, ListFormat
+from prismrec.cli.tables import show_whole, stdout
 
 if TYPE_CHECKING:
     from prismrec.diagnostics import Diagnosis, Finding
@@ -55,7 +56,7 @@ def diagnose(
     if format is ListFormat.JSON:
         typer.echo(json.dumps(_tree(diagnosis), indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False)
+    console = stdout()
     for finding in diagnosis.findings:
         _show(console, finding)
     for name, reason in diagnosis.skipped:
@@ -76,8 +77,7 @@ def _show(console: Console, finding: Finding) -> None:
         table.add_column(column, justify="left" if kind == pl.String else "right", no_wrap=True)
     for row in rows["rows"]:
         table.add_row(*map(Text, row))
-    width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table, width=max(width, console.width), crop=False)  # too wide is better than numbers cut short
+    show_whole(console, table)
     if rows["height"] > _SHOWN:
         console.print(Text(f"{rows['height'] - _SHOWN:,} more rows in {finding.name}.csv\n", style="dim"))
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from prismrec.cli import options
 from prismrec.cli.pursue import pursue
+from prismrec.cli.tables import show_whole, stdout
 from prismrec.cli.watch import interrupted, say
 from prismrec.errors import PrismError
 
@@ -197,7 +198,7 @@ class _Done:
         from prismrec.report.reproduction import best_sheet, sheet, write_reproduction
         from prismrec.studies.named_beside import said
 
-        console = Console(highlight=False)
+        console = stdout()
         says = said(self.rows, quick)
         for part in self.parts if not self.study.parts else []:
             console.print(Text(f"{part['title']}: {part['note']}"), soft_wrap=True)
@@ -230,15 +231,14 @@ def _print(console: Console, made: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if place < 3 else "right", no_wrap=True)
     for row in made["rows"]:
         table.add_row(*(Text(f"{cell['text']} {cell['aside']}".strip()) for cell in row))
-    width = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(width, console.width)).print(table)  # too wide is better than numbers cut short
+    show_whole(console, table)
     console.print(Text(made["note"], style="dim"), soft_wrap=True)
 
 
 def _list() -> None:
     from prismrec.studies.named import names, stated
 
-    console = Console(highlight=False)
+    console = stdout()
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("study", "what it is", "data", "hours"):
         table.add_column(column, justify="right" if column == "hours" else "left", no_wrap=column == "study")

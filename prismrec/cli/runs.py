@@ -12,7 +12,7 @@ from rich.console import Console
 
 from prismrec.cli import options
 from prismrec.cli.options import Part, TableFormat
-from prismrec.cli.tables import lists_table, show_metrics
+from prismrec.cli.tables import lists_table, show_metrics, stdout
 from prismrec.cli.watch import Screen, interrupted, say
 from prismrec.errors import PrismError
 
@@ -155,7 +155,7 @@ def _announce(console: Console, cfg: RunConfig, dataset: Dataset, source: str, f
 
 
 def _conclude(summary: dict[str, Any], folder: Path, quiet: bool) -> None:
-    console = Console()
+    console = stdout()
     show_metrics(console, {"valid": summary["valid"], "test": summary["test"]})
     if quiet:
         return
@@ -222,8 +222,8 @@ def evaluate(
     elif format is TableFormat.CSV:
         typer.echo("\n".join(["metric,value", *(f"{name},{value!r}" for name, value in means.items())]))
     else:
-        say(Console(), f"{part.value} part, protocol {rules.name}", "bold")
-        show_metrics(Console(), {"": means})
+        say(stdout(), f"{part.value} part, protocol {rules.name}", "bold")
+        show_metrics(stdout(), {"": means})
 
 
 def recommend(
@@ -266,7 +266,7 @@ def recommend(
     elif format is TableFormat.JSON:
         typer.echo(table.write_json())
     else:
-        Console().print(lists_table(table))
+        stdout().print(lists_table(table))
 
 
 def _write(table: pl.DataFrame, output: Path) -> None:

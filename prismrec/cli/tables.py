@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     import polars as pl
 
 Means = Mapping[str, float]
+_WIDE = 120  # columns
+
+
+def stdout() -> Console:
+    """Where results are printed: the terminal, or where there is none lines wide enough for most tables."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+def show_whole(console: Console, table: Table) -> None:
+    """Print a table, on lines as wide as it takes: too wide is better than numbers cut short."""
+    width = console.measure(table, options=console.options.update(width=1000)).maximum
+    Console(file=console.file, highlight=False, width=max(width, console.width)).print(table)
 
 
 def show_metrics(console: Console, parts: Mapping[str, Means]) -> None:

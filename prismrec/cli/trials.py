@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from prismrec.cli.tables import number
+from prismrec.cli.tables import number, stdout
 from prismrec.cli.watch import clock, pace, say
 from prismrec.space import Choice, Dimension, short_path, span, word
 from prismrec.studies.search import Search, Trial, best_of
@@ -121,7 +121,7 @@ class Progress:
 
 def conclude(search: Search, page: Path, quiet: bool) -> None:
     """The best trials, what mattered, and where it is written; ``page``: its report."""
-    console, trials = Console(), search.trials()
+    console, trials = stdout(), search.trials()
     best = best_of(trials)
     counts = Counter(trial.state for trial in trials)
     if best is not None:

@@ -33,6 +33,8 @@ def test_it_prints_sentences_and_writes_a_page_with_tables_and_figures(trained: 
     table = pl.read_parquet(tmp_path / "out" / "subsets.parquet")
     assert table["share"].sum() == pytest.approx(1)
     assert pl.read_csv(tmp_path / "out" / "subsets.csv")["pairs"].to_list() == table["pairs"].to_list()
+    heads = [line.split() for line in said.out.splitlines()]
+    assert table.columns in heads, "a table is shown whole, however narrow the place that it is printed to"
 
 
 def test_the_page_stands_alone_and_says_what_was_looked_at(trained: Path, tmp_path: Path) -> None:
