@@ -216,8 +216,8 @@ OPTIONS: dict[str, set[str]] = {
                      "--split-column", "--items", "--item-id", "--feature", "--name", "--nan", "--null-ids", "--overwrite",
                      "--quiet", "-q"},
     "data download": {"name", "--output", "-o", "--quiet", "-q"},
-    "data split": {"source", "--output", "-o", "--by", "--ratio", "--order", "--quantiles", "--at", "--seed", "--overwrite",
-                   "--quiet", "-q"},
+    "data split": {"source", "--output", "-o", "--by", "--ratio", "--order", "--quantiles", "--at", "--cold", "--seed",
+                   "--overwrite", "--quiet", "-q"},
 }  # fmt: skip
 """What scripts may rely on. A change here is a change of the interface: say so in the change log."""
 

@@ -103,12 +103,14 @@ def split(
     source: options.Data,
     output: options.Out,
     by: Annotated[
-        data_split.By, typer.Option("--by", help="A ratio per user, one row per user, or a cut in time for all.")
+        data_split.By,
+        typer.Option("--by", help="A ratio per user, one row per user, a cut in time for all, or cold items."),
     ] = data_split.By.RATIO,
     ratio: data_split.Ratio = None,
     order: data_split.OrderOption = None,
     quantiles: data_split.Quantiles = None,
     at: data_split.At = None,
+    cold: data_split.Cold = None,
     seed: data_split.Seed = 0,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -116,6 +118,8 @@ def split(
     """Divide interactions into train, validation and test; an earlier split is replaced.
 
     Example: `prismrec data split data/shop --by leave-one-out --order time -o data/shop-last`
+
+    Example: `prismrec data split data/shop --by item --cold 0.1,0.1 -o data/shop-cold`
     """
     with writing(output, overwrite, quiet) as job:
-        job.dataset = data_split.divide(job.read(source, {}), by, ratio, order, quantiles, at, seed)
+        job.dataset = data_split.divide(job.read(source, {}), by, ratio, order, quantiles, at, seed, cold)

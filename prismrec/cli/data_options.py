@@ -99,11 +99,20 @@ def k_core(text: str) -> tuple[int, int]:
 
 def quantiles(text: str) -> tuple[float, float]:
     """``0.8,0.9`` → (0.8, 0.9)."""
+    return _two(text, "--quantiles", "0.8,0.9")
+
+
+def shares(text: str) -> tuple[float, float]:
+    """``0.1,0.1`` → (0.1, 0.1)."""
+    return _two(text, "--cold", "0.1,0.1")
+
+
+def _two(text: str, option: str, example: str) -> tuple[float, float]:
     try:
-        low, high = (float(part) for part in text.split(","))
+        first, second = (float(part) for part in text.split(","))
     except ValueError:
-        raise PrismError(f"--quantiles {text!r} is not understood; expected two numbers such as 0.8,0.9.") from None
-    return low, high
+        raise PrismError(f"{option} {text!r} is not understood; expected two numbers such as {example}.") from None
+    return first, second
 
 
 def cuts(text: str, dataset: Dataset) -> tuple[int, int]:

@@ -18,6 +18,7 @@ class By(StrEnum):
     RATIO = "ratio"
     LEAVE_ONE_OUT = "leave-one-out"
     CUTOFF = "cutoff"
+    ITEM = "item"
 
 
 class Order(StrEnum):
@@ -27,7 +28,12 @@ class Order(StrEnum):
     TIME = "time"
 
 
-Ratio = Annotated[str | None, typer.Option("--ratio", help="Train:valid:test for `ratio` (8:1:1).", show_default=False)]
+Ratio = Annotated[
+    str | None,
+    typer.Option(
+        "--ratio", help="Train:valid:test for `ratio`, and of warm items for `item` (8:1:1).", show_default=False
+    ),
+]
 OrderOption = Annotated[
     Order | None,
     typer.Option("--order", help="Hold out random rows of a user, or the latest (random).", show_default=False),
@@ -39,6 +45,14 @@ Quantiles = Annotated[
 At = Annotated[
     str | None,
     typer.Option("--at", help="For `cutoff`: the two times themselves, numbers or dates.", show_default=False),
+]
+Cold = Annotated[
+    str | None,
+    typer.Option(
+        "--cold",
+        help="For `item`: shares of items all of whose rows are for validation, and for test (0.1,0.1).",
+        show_default=False,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of a random split.")]
 Asked = Annotated[
@@ -64,13 +78,25 @@ def asked(text: str, ratio: str | None) -> tuple[By, str | None]:
 
 
 def divide(
-    dataset: Dataset, by: By, ratio: str | None, order: Order | None, quantiles: str | None, at: str | None, seed: int
+    dataset: Dataset,
+    by: By,
+    ratio: str | None,
+    order: Order | None,
+    quantiles: str | None,
+    at: str | None,
+    seed: int,
+    cold: str | None = None,
 ) -> Dataset:
     """``dataset`` split as the options say; one that this kind of split does not take is refused."""
     from prismrec.data import splits
 
-    takes = {By.RATIO: {"--ratio", "--order"}, By.LEAVE_ONE_OUT: {"--order"}, By.CUTOFF: {"--quantiles", "--at"}}[by]
-    options_given = given(ratio=ratio, order=order, quantiles=quantiles, at=at)
+    takes = {
+        By.RATIO: {"--ratio", "--order"},
+        By.LEAVE_ONE_OUT: {"--order"},
+        By.CUTOFF: {"--quantiles", "--at"},
+        By.ITEM: {"--cold", "--ratio", "--order"},
+    }[by]
+    options_given = given(ratio=ratio, order=order, quantiles=quantiles, at=at, cold=cold)
     if stray := [option for option in options_given if option not in takes]:
         raise PrismError(f"A split by {by.value} takes {' and '.join(sorted(takes))}, not {' and '.join(stray)}.")
     if len(options_given) == 2 and by is By.CUTOFF:
@@ -78,6 +104,9 @@ def divide(
     held_out: Literal["random", "time"] = "time" if order is Order.TIME else "random"
     if by is By.RATIO:
         return splits.by_ratio(dataset, ratio=options.ratio(ratio or "8:1:1"), order=held_out, seed=seed)
+    if by is By.ITEM:
+        share = options.shares(cold or "0.1,0.1")
+        return splits.by_item(dataset, share=share, ratio=options.ratio(ratio or "8:1:1"), order=held_out, seed=seed)
     if by is By.LEAVE_ONE_OUT:
         return splits.leave_one_out(dataset, order=held_out, seed=seed)
     times = None if at is None else options.cuts(at, dataset)

@@ -1,4 +1,4 @@
-"""Train, validation and test: by a ratio per user, leaving one out, or by a cut in time.
+"""Train, validation and test: by a ratio per user, leaving one out, by a cut in time, or with items that training never sees.
 
 Each function takes a ``Dataset`` (an earlier split is replaced) and returns one whose rows carry a part. All are functions of
 the data, the arguments and an integer seed alone, bit-reproducible, and independent of the order of rows: the place of a
@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from prismrec.data.dataset import PARTS, Dataset, Interactions
-from prismrec.data.prepare import with_step
+from prismrec.data.prepare import restrict, with_step
 from prismrec.errors import PrismError
 
 Order = Literal["random", "time"]
@@ -94,6 +94,67 @@ def by_cutoff(
     labels = (times >= first).astype(np.int8) + (times >= second).astype(np.int8)
     span = f"times run from {times.min()} to {times.max()}, the cuts are {first} and {second}"
     return _labelled(dataset, labels, {"by": "cutoff", "at": [first, second]}, tuple(PARTS), span)
+
+
+def by_item(
+    dataset: Dataset,
+    *,
+    share: tuple[float, float] = (0.1, 0.1),
+    ratio: tuple[int, int, int] = (8, 1, 1),
+    order: Order = "random",
+    seed: int = 0,
+) -> Dataset:
+    """Strict cold items: a ``share`` of the items has all its rows in validation, another one in test, and none in training.
+
+    Of the I items that have rows ⌊I·share⌋ are drawn, each likely as any other: no item is cold in both parts. The rows of all
+    other items, which are warm, are divided as ``by_ratio`` does (``ratio``, ``order``, ``seed``); with 1 : 0 : 0 they all go
+    to training. So a part can be looked at on warm items, on cold ones, and on all (``prismrec.cold``).
+
+    Raises ``PrismError`` for shares that leave no item for training or draw none, and if a part stays empty.
+    """
+    rows = dataset.interactions
+    have = np.unique(rows.item)
+    n_valid, n_test = (int(len(have) * part) for part in share)
+    if min(share) < 0 or n_valid + n_test == 0 or n_valid + n_test >= len(have):
+        raise PrismError(
+            f"Shares {share[0]:g} and {share[1]:g} of {len(have):,} items make {max(n_valid, 0):,} cold for validation and "
+            f"{max(n_test, 0):,} for test; expected shares of 0 or more, such as 0.1 and 0.1, that draw some and leave some."
+        )
+    none = np.zeros(len(have), np.int32)
+    drawn = have[np.argsort(keys(Interactions(none, have), seed), kind="stable")]
+    part_of = np.zeros(dataset.n_items, np.int8)
+    part_of[drawn[:n_valid]] = PARTS["valid"]
+    part_of[drawn[n_valid : n_valid + n_test]] = PARTS["test"]
+    labels = part_of[rows.item]
+    warm = labels == 0
+    if ratio[1] or ratio[2]:
+        split = by_ratio(replace(dataset, interactions=rows.take(warm)), ratio=ratio, order=order, seed=seed)
+        assert split.interactions.split is not None
+        labels[warm] = split.interactions.split
+    step = {"by": "item", "share": list(share), "ratio": list(ratio), "order": order, "seed": seed}
+    cold = {"cold_items": {"valid": n_valid, "test": n_test}}
+    wanted = [p for p, n in (("train", 1), ("valid", n_valid + ratio[1]), ("test", n_test + ratio[2])) if n]
+    why = f"{n_valid + n_test:,} of {len(have):,} items are cold"
+    return _labelled(dataset, labels, {**step, **cold}, tuple(wanted), why)
+
+
+def is_warm(dataset: Dataset) -> np.ndarray:
+    """Which items have a training row (I,) bool; the others are cold."""
+    warm = np.zeros(dataset.n_items, bool)
+    warm[dataset.interactions.part("train").item] = True
+    return warm
+
+
+def warm_part(dataset: Dataset) -> Dataset:
+    """The data as training may know it before its cold items exist: those items, their features and all their rows are gone.
+
+    Users stay, those without a row too.
+    """
+    warm = is_warm(dataset)
+    rows = dataset.interactions
+    kept = replace(dataset, interactions=rows.take(warm[rows.item]))
+    step = {"step": "warm items", "dropped": int((~warm).sum())}
+    return restrict(replace(kept, provenance=with_step(dataset, step)), np.ones(dataset.n_users, bool), warm)
 
 
 def _per_user(

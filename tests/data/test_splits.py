@@ -181,3 +181,53 @@ def test_the_published_split_has_the_counts_of_the_rule(shared_data):
 def test_bad_requests_are_refused_in_a_sentence(call, said):
     with pytest.raises(PrismError, match=said):
         call(data([0, 0, 0, 0], [0, 1, 2, 3]))
+
+
+def crowd(seed: int = 0) -> Dataset:
+    rng = np.random.default_rng(seed)
+    pairs = np.argwhere(rng.random((40, 50)) < 0.4)
+    return data(pairs[:, 0], pairs[:, 1], rng.integers(0, 1000, len(pairs)))
+
+
+def test_cold_items_have_all_their_rows_in_one_held_out_part() -> None:
+    split = splits.by_item(crowd(), share=(0.1, 0.2), seed=3)
+    rows = split.interactions
+    cold = ~splits.is_warm(split)
+    assert cold.sum() == 15 and split.provenance["steps"][-1]["cold_items"] == {"valid": 5, "test": 10}
+    parts = [set(rows.split[rows.item == i].tolist()) for i in np.flatnonzero(cold)]
+    assert sorted(next(iter(p)) for p in parts) == [1] * 5 + [2] * 10 and all(len(p) == 1 for p in parts)
+    order = np.random.default_rng(1).permutation(len(rows))
+    shuffled = replace(crowd(), interactions=crowd().interactions.take(order))
+    assert label_of(splits.by_item(shuffled, share=(0.1, 0.2), seed=3)) == label_of(split)
+    other = splits.by_item(crowd(), share=(0.1, 0.2), seed=4)
+    assert not np.array_equal(cold, ~splits.is_warm(other))
+
+
+def test_warm_rows_are_divided_as_by_ratio() -> None:
+    split = splits.by_item(crowd(), seed=5, order="time")
+    rows, warm = split.interactions, splits.is_warm(split)
+    kept = replace(split, interactions=rows.take(warm[rows.item]))
+    assert np.array_equal(splits.by_ratio(kept, seed=5, order="time").interactions.split, kept.interactions.split)
+    whole = splits.by_item(crowd(), seed=5, ratio=(1, 0, 0))
+    held = whole.interactions.item[whole.interactions.split > 0]
+    assert not splits.is_warm(whole)[held].any()
+
+
+@pytest.mark.parametrize("make", [splits.by_item, splits.by_cutoff], ids=["by item", "by time"])
+def test_the_warm_part_knows_nothing_of_cold_items(make) -> None:
+    whole = crowd()
+    new = whole.interactions.item >= 45  # five items come late
+    times = np.where(new, 5000, whole.interactions.timestamp)
+    split = make(replace(whole, interactions=replace(whole.interactions, timestamp=times)))
+    warm = splits.is_warm(split)
+    part = splits.warm_part(split)
+    assert part.items.external.to_list() == split.items.external.filter(pl.Series(warm)).to_list()
+    assert part.n_users == split.n_users and splits.is_warm(part).all() and not warm.all()
+    assert len(part.interactions.part("train")) == len(split.interactions.part("train"))
+    assert len(part.interactions) == int(warm[split.interactions.item].sum())
+
+
+@pytest.mark.parametrize("share", [(0.0, 0.0), (0.5, 0.5), (-0.1, 0.3), (0.001, 0.001)])
+def test_shares_that_draw_nothing_or_everything_are_refused(share) -> None:
+    with pytest.raises(PrismError, match=r"expected shares of 0 or more, such as 0\.1 and 0\.1"):
+        splits.by_item(crowd(), share=share)
