@@ -68,6 +68,7 @@ class Manifest(_Record):
     dtype: str
     sides: dict[str, SideForm]
     contents: dict[str, str]
+    axes: dict[str, int]
     tables: dict[str, TableForm]
     ann: dict[str, Any] | None
     pictures: str | None

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from torch import Tensor, sparse_csr
 
-from prismrec.export.shelf import Shelf, Side
-from prismrec.export.tables import Dense, Seen, Sparse, Table
+from prismrec.export.shelf import Shelf
+from prismrec.export.tables import Dense, Seen, Side, Sparse, Table
 from prismrec.index import Index
 from prismrec.ranking import Csr
 

@@ -27,10 +27,14 @@ _ALL_CORES = threading.Lock()
 
 @dataclass(frozen=True)
 class Part:
-    """One term of a score: ⟨query, item⟩. ``queries``: (n, d) float32, or a SciPy CSR array."""
+    """One term of a score: ⟨query, item⟩, times ``factor`` (I,) of the item where one is given.
+
+    ``queries``: (n, d) float32, or a SciPy CSR array.
+    """
 
     queries: Any
     items: Table
+    factor: np.ndarray | None = None
 
 
 def best(
@@ -85,7 +89,19 @@ def all_scores(parts: Sequence[Part]) -> np.ndarray:
 
 def _scorer(part: Part, columns: np.ndarray | None) -> Callable[[int, int, np.ndarray], None]:
     """(start, stop, out): writes the scores of queries start..stop-1 to ``out`` (stop-start, items)."""
-    queries, items = part.queries, part.items
+    score = _products(part.queries, part.items, columns)
+    if part.factor is None:
+        return score
+    factor = part.factor if columns is None else part.factor[columns]
+
+    def scaled(start: int, stop: int, out: np.ndarray) -> None:
+        score(start, stop, out)
+        out *= factor
+
+    return scaled
+
+
+def _products(queries: Any, items: Table, columns: np.ndarray | None) -> Callable[[int, int, np.ndarray], None]:
     if isinstance(items, Dense) and isinstance(queries, np.ndarray):
         chosen = items if columns is None else Dense(items.take(columns))
 

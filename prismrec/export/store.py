@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -12,14 +12,18 @@ import polars as pl
 from prismrec.data.ids import IdMap
 from prismrec.errors import PrismError
 from prismrec.export import form, tensors
-from prismrec.export.shelf import FUSED, Shelf, Side
-from prismrec.export.tables import Dense, Seen, Table, check_rows, stored_table
+from prismrec.export.explain import FUSED
+from prismrec.export.tables import Dense, Seen, Side, Table, check_rows, stored_table
+
+if TYPE_CHECKING:
+    from prismrec.export.shelf import Shelf
 
 
 def save(shelf: Shelf, folder: Path) -> None:
     """Write an export; an earlier one in the folder is replaced in one step."""
     names, tables = _named(shelf)
     arrays = {"seen.indptr": shelf.seen.indptr, "seen.indices": shelf.seen.indices, "popularity": shelf.popularity}
+    arrays |= {f"{modality}.axes": axes for modality, axes in shelf.axes.items()}
     for name, table in tables.items():
         arrays |= table.tensors(name)
     known = [column for column in shelf.item_table.columns if column != "item"]
@@ -36,6 +40,7 @@ def save(shelf: Shelf, folder: Path) -> None:
                 for name, side in shelf.sides.items()
             },
             "contents": {modality: names[id(table)] for modality, table in shelf.contents.items()},
+            "axes": {modality: len(axes) for modality, axes in shelf.axes.items()},
             "tables": {
                 name: form.TableForm(kind=table.kind, rows=len(table), width=table.width)
                 for name, table in tables.items()
@@ -90,6 +95,8 @@ def load(folder: Path, verify: bool = True) -> Shelf:
 def _shelf(
     manifest: form.Manifest, arrays: Mapping[str, np.ndarray], users: pl.DataFrame, items: pl.DataFrame
 ) -> Shelf:
+    from prismrec.export.shelf import Shelf  # late: a Shelf saves and loads itself
+
     tables = {
         name: stored_table(name, table.kind, (table.rows, table.width), arrays)
         for name, table in manifest.tables.items()
@@ -115,9 +122,16 @@ def _shelf(
         if not isinstance(content, Dense):
             raise PrismError(f"The content of {modality!r} is sparse; it should be dense.")
         contents[modality] = content
-    seen = Seen(_array(arrays, "seen.indptr", "int64", len(users) + 1), _array(arrays, "seen.indices", "int32", None))
+    axes = {}
+    for modality, rows in manifest.axes.items():
+        if modality not in contents:
+            raise PrismError(f"The manifest names axes of {modality!r}, but no content.")
+        axes[modality] = _array(arrays, f"{modality}.axes", "float32", (rows, contents[modality].width))
+    seen = Seen(
+        _array(arrays, "seen.indptr", "int64", (len(users) + 1,)), _array(arrays, "seen.indices", "int32", None)
+    )
     check_rows("seen", seen.indptr, seen.indices, len(items))
-    popularity = _array(arrays, "popularity", "int64", len(items))
+    popularity = _array(arrays, "popularity", "int64", (len(items),))
     return Shelf(
         users=IdMap(users["user"], "user"),
         items=IdMap(items["item"], "item"),
@@ -126,15 +140,17 @@ def _shelf(
         popularity=popularity,
         item_table=items,
         contents=contents,
+        axes=axes,
         info=manifest.info,
         measured=manifest.measured,
         pictures=manifest.pictures,
     )
 
 
-def _array(arrays: Mapping[str, np.ndarray], name: str, dtype: str, length: int | None) -> Any:
+def _array(arrays: Mapping[str, np.ndarray], name: str, dtype: str, shape: tuple[int, ...] | None) -> Any:
+    """A tensor of a known shape, or a list of any length where ``shape`` is None."""
     found = arrays.get(name)
-    if found is None or found.dtype.name != dtype or found.ndim != 1 or length not in (None, len(found)):
+    if found is None or found.dtype.name != dtype or (found.ndim != 1 if shape is None else found.shape != shape):
         have = "absent" if found is None else f"{found.dtype.name} of shape {found.shape}"
-        raise PrismError(f"The tensor {name!r} is {have}; it should be {dtype} of length {length or 'any'}.")
+        raise PrismError(f"The tensor {name!r} is {have}; it should be {dtype} of shape {shape or '(any,)'}.")
     return found

@@ -126,6 +126,11 @@ class Sparse:
         """Rows (n,) → a SciPy CSR array (n, d)."""
         return self.matrix[rows]
 
+    def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and numbers of one row."""
+        cut = slice(self.indptr[number], self.indptr[number + 1])
+        return self.indices[cut], self.values[cut]
+
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """By which it is stored."""
         parts = {"indptr": self.indptr, "indices": self.indices, "values": self.values}
@@ -153,6 +158,25 @@ class Sparse:
 
 
 Table = Dense | Sparse
+
+
+@dataclass(frozen=True)
+class Side:
+    """Representations of users (U, d) and items (I, d) whose inner product is a score."""
+
+    user: Table
+    item: Table
+
+
+def lengths(table: Table) -> np.ndarray:
+    """Euclidean length (n,) of each row."""
+    if isinstance(table, Sparse):
+        return np.sqrt(np.asarray(table.matrix.power(2).sum(axis=1), np.float32).reshape(-1))
+    out = np.empty(len(table), np.float32)
+    for start in range(0, len(table), _ROWS):
+        block = table.rows(start, min(start + _ROWS, len(table)))
+        out[start : start + len(block)] = np.sqrt(np.einsum("nd,nd->n", block, block))
+    return out
 
 
 @dataclass(frozen=True)

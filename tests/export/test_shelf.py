@@ -119,7 +119,7 @@ def test_popular_items_stand_in_for_a_user_who_is_unknown(shelf: Shelf, shop: Da
         (lambda s: s.recommend(["u00000"], weights={"text": 1}, modality="text"), "not both"),
         (lambda s: s.recommend(["u00000"], only=Filter(where={"colour": 1})), "no column 'colour'"),
         (lambda s: s.recommend(["u00000"], only=Filter(where={"title": Range(1)})), "a column of numbers"),
-        (lambda s: s.similar(["i00000"], 120), "there are 119 items"),
+        (lambda s: s.similar(["i00000"], 120), "an item has 119 others"),
         (lambda s: s.similar(["i00000"], 3, modality="audio"), "nothing on modality 'audio'"),
         (lambda s: s.scores(["u00000"], []), "as many of one as of the other"),
     ],
