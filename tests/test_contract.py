@@ -69,8 +69,8 @@ def thinned(pairs: list[Pair]) -> list[Any]:
     return [p if p in few else pytest.param(p, marks=pytest.mark.slow) for p in pairs]
 
 
-every_pair = pytest.mark.parametrize("pair", FIT, ids=label)
-every_trained_pair = pytest.mark.parametrize("pair", TRAINED, ids=label)
+every_pair = pytest.mark.parametrize("pair", thinned(FIT), ids=label)
+every_trained_pair = pytest.mark.parametrize("pair", thinned(TRAINED), ids=label)
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 every_method = pytest.mark.parametrize("kind", [*MODELS, *PLUGINS], ids=lambda kind: kind.name)
 

@@ -75,7 +75,7 @@ def naive(reps: Reps, data: Dataset, part: str, masks: tuple[str, ...], k: int) 
     return values
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31),
     st.sampled_from(["default", "mmrec"]),

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from prismrec import graphs
 from prismrec.graphs import Bipartite, Csr, Edges, ItemGraph
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 
 
 def random_edges(seed: int, users: int = 7, items: int = 9, rows: int = 25) -> Edges:

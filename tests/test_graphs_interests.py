@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from prismrec import graphs
 from prismrec.graphs import Cosines, Csr, Edges
 
-QUICK = settings(deadline=None, max_examples=30)
+QUICK = settings(max_examples=30)
 USERS, ITEMS = 12, 15
 
 

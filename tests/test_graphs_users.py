@@ -12,7 +12,7 @@ from prismrec import graphs
 from prismrec.data.sources import read
 from prismrec.graphs.users import Pad
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 
 
 def log(seed: int, users: int = 30, items: int = 12, rows: int = 90) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from prismrec.losses import (
 )
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
-QUICK = settings(deadline=None, max_examples=15)
+QUICK = settings(max_examples=15)
 
 
 def test_bpr_fact_3_the_loss_is_ln_2_where_all_scores_are_equal() -> None:

@@ -13,7 +13,7 @@ from prismrec import metrics
 from prismrec.errors import PrismError
 from prismrec.metrics import OVER_LISTS, PER_USER, Hits, Metric, Popularity
 
-NO_LIMIT = settings(deadline=None, max_examples=80)
+NO_LIMIT = settings(max_examples=80)
 COUNTS = np.array([8, 4, 2, 1, 0, 0])
 
 

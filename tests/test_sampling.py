@@ -11,7 +11,7 @@ from torch import Tensor
 from prismrec.errors import PrismError
 from prismrec.sampling import Sampler, generator
 
-QUICK = settings(deadline=None, max_examples=50)
+QUICK = settings(max_examples=50)
 
 
 @st.composite

@@ -164,7 +164,7 @@ def test_titles_say_the_factors_that_stand_out(planted: Planted) -> None:
     assert np.array_equal(matching, planted.item["synergy"][:, 0] > 0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     n_users=st.integers(1, 40),
     n_items=st.integers(20, 60),

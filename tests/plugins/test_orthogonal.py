@@ -17,7 +17,7 @@ from prismrec.plugins.orthogonal import Orthogonal, cross, gram
 from prismrec.plugins.pairs import Pairs
 from prismrec.types import Batch
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 MEASURES = {"cross": cross, "gram": gram}
 every_kind = pytest.mark.parametrize("kind", MEASURES)
 
