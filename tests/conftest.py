@@ -34,3 +34,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def _one_thread() -> None:
     """Tests run side by side on small numbers: threads that wait for each other on busy cores are slower than none."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """What a test draws without saying from where is the same in every order of tests."""
+    torch.manual_seed(0)
