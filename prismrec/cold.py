@@ -10,18 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from prismrec.assembly import Assembly, build
+from prismrec.data.dataset import Dataset
+from prismrec.data.sources import read
 from prismrec.errors import PrismError, nearest
+from prismrec.experiment import context
 from prismrec.index import FUSED
 from prismrec.models.base import Context
 from prismrec.nn import Projector, Raw
 from prismrec.ranking import rows_of
+from prismrec.run_folder import saved_config
+from prismrec.runs import data_of, restore
 from prismrec.sides import own
+
+Features = Mapping[str, np.ndarray | Sequence[Sequence[float]]]
+"""Modality → raw features (n, r) of new items."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,30 @@ class Trained:
 
     assembly: Assembly
     ctx: Context
+
+    @staticmethod
+    def of(assembly: Assembly, dataset: Dataset) -> Trained:
+        """A model in memory and the data that it was trained on, whose test rows are not read."""
+        tensors = [*assembly.parameters(), *assembly.buffers()]
+        device = tensors[0].device if tensors else torch.device("cpu")
+        return Trained(assembly, context(dataset.development(), device))
+
+    @staticmethod
+    def of_run(folder: str | Path, data: Dataset | str | Path | None = None) -> Trained:
+        """A finished run: its weights, and the data that it was trained on, by default from where it was read then.
+
+        Raises ``PrismError`` for an unfinished run, for data that is not there any more, and for other data than its own.
+        """
+        folder = Path(folder)
+        _, known = saved_config(folder)
+        if not isinstance(data, Dataset):
+            data = read(data_of(folder, known, data, "add_items(…, data=DATA)"))
+        return Trained.of(restore(folder, data), data)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Modality → width of the raw features that it was trained with."""
+        return {m: raw.width for m, raw in self.ctx.raw.items()}
 
     def check(self) -> None:
         """Raise ``PrismError`` where this model cannot say anything of an item that it was not trained on."""
@@ -80,9 +113,7 @@ def _filled(value: Tensor, start: Tensor, keep: bool) -> Tensor:
     return torch.cat([value, rest.to(value.dtype)])
 
 
-def raw_features(
-    features: Mapping[str, np.ndarray | Sequence[Sequence[float]]], ids: Sequence[object], widths: Mapping[str, int]
-) -> dict[str, Raw]:
+def raw_features(features: Features, ids: Sequence[object], widths: Mapping[str, int]) -> dict[str, Raw]:
     """Features of new items as tensors, checked: a row for each of ``ids``, as wide as the model's own (``widths``).
 
     A modality that is left out, or a row of NaN alone, says that the item lacks it. Raises ``PrismError`` for features of

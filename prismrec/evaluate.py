@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from prismrec.data.dataset import Dataset, Interactions
 from prismrec.errors import PrismError, nearest
@@ -90,6 +91,7 @@ class Evaluator:
 
     ``target``: held-out interactions (a pair given twice counts once); ``seen``: masked items, a row per user. Users
     without a target are neither ranked nor counted. A target that is masked cannot be hit, yet counts as relevant.
+    ``candidates`` (I,) bool: only these items are ranked, by default all; targets should be among them.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Evaluator:
         metrics: Sequence[str] = METRICS,
         popularity: Popularity | None = None,
         device: torch.device | str = "cpu",
+        candidates: np.ndarray | None = None,
     ) -> None:
         if not len(target):
             raise PrismError(
@@ -116,6 +119,9 @@ class Evaluator:
         self._n_relevant = self._relevant.counts.numpy()
         self._target_row = self._relevant.row
         everyone = len(self.users) == len(seen)
+        self._candidates = None if candidates is None else torch.from_numpy(np.flatnonzero(candidates))
+        if candidates is not None:
+            seen = _among(seen, candidates)
         self.seen = (seen if everyone else seen.take(self.users)).to(device)
         self._rows = None if everyone else self.users.to(device)
 
@@ -140,8 +146,13 @@ class Evaluator:
     def rank(self, reps: Reps) -> Ranked:
         """The lists (n, k) of ``self.users``, on the CPU."""
         user = reps.user if self._rows is None else rows_of(reps.user, self._rows.to(reps.user.device))
-        ranked = top_k(user, reps.item.values, self.k, self.seen)
-        return Ranked(ranked.items.cpu(), ranked.scores.cpu())
+        item = reps.item.values
+        if self._candidates is None:
+            ranked = top_k(user, item, self.k, self.seen)
+            return Ranked(ranked.items.cpu(), ranked.scores.cpu())
+        ranked = top_k(user, rows_of(item, self._candidates.to(item.device)), self.k, self.seen)
+        items = ranked.items.cpu()
+        return Ranked(torch.where(items < 0, -1, self._candidates[items]), ranked.scores.cpu())
 
     def hits(self, lists: Tensor) -> Hits:
         """Which places of the ``lists`` (n, ≥ K) of ``self.users`` hold a relevant item."""
@@ -165,6 +176,40 @@ class Evaluator:
         columns |= {str(m): PER_USER[m.name](hits, m.k) for m in self.metrics if m.per_user}
         mean = {str(metric): _mean(metric, hits) for metric in self.metrics}
         return Evaluation(pl.DataFrame(columns), mean, ranked)
+
+
+def _among(rows: Csr, candidates: np.ndarray) -> Csr:
+    """Only the entries that are ``candidates`` (I,) bool, counted among those."""
+    chosen = torch.from_numpy(candidates)
+    keep = chosen[rows.indices]
+    counts = torch.zeros(len(rows), dtype=torch.int64).index_add_(0, rows.row[keep], keep[keep].long())
+    place = chosen.cumsum(0) - 1
+    return Csr(F.pad(counts.cumsum(0), (1, 0)), place[rows.indices[keep]])
+
+
+def by_warmth(
+    dataset: Dataset,
+    part: str = "test",
+    rules: Protocol = PROTOCOLS["default"],
+    metrics: Sequence[str] = METRICS,
+    device: torch.device | str = "cpu",
+) -> dict[str, Evaluator]:
+    """Evaluators of ``part`` apart for warm and cold items; an item is cold if it has no training row.
+
+    ``all``: every target among all items. ``warm``: warm targets among warm items; ``cold``: cold ones among cold ones, as a
+    page of novelties would show them; ``cold among all``: cold targets among all items. Kinds without a target are left out.
+    Masks are those of ``rules``.
+    """
+    target, seen = dataset.interactions.part(part), seen_for(dataset, part, rules)
+    popularity = training_popularity(dataset)
+    warm = popularity.counts > 0
+    kinds = {"all": (None, None), "warm": (warm, warm), "cold": (~warm, ~warm), "cold among all": (~warm, None)}
+    found = {}
+    for name, (wanted, candidates) in kinds.items():
+        rows = target if wanted is None else target.take(wanted[target.item])
+        if len(rows) and not (name != "all" and warm.all()):
+            found[name] = Evaluator(rows, seen, dataset.n_items, metrics, popularity, device, candidates)
+    return found
 
 
 def _mean(metric: Metric, hits: Hits) -> float:

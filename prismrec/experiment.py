@@ -43,7 +43,10 @@ from prismrec.types import Reps
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to: ``valid`` and ``test`` map metrics to means over users; ``folder`` is None if nothing was kept."""
+    """What a run came to: ``valid`` and ``test`` map metrics to means over users; ``folder`` is None if nothing was kept.
+
+    ``assembly``: the model as of the chosen epoch.
+    """
 
     valid: dict[str, float]
     test: dict[str, float]
@@ -51,6 +54,7 @@ class Result:
     summary: dict[str, Any]
     index: Index
     folder: Path | None
+    assembly: Assembly
 
 
 def configure(
@@ -223,7 +227,7 @@ def _finish(
                 table.write_parquet(path)
         index.save(folder / "index")
         write_json(folder / "result.json", summary)
-    return Result(evaluations["valid"].mean, evaluations["test"].mean, progress, summary, index, folder)
+    return Result(evaluations["valid"].mean, evaluations["test"].mean, progress, summary, index, folder, assembly)
 
 
 def _evaluator(cfg: RunConfig, dataset: Dataset, part: str) -> Evaluator:

@@ -23,7 +23,7 @@ from prismrec.data.dataset import Dataset
 from prismrec.data.ids import IdMap
 from prismrec.errors import PrismError, nearest
 from prismrec.ranking import Csr, Ranked, top_k
-from prismrec.sides import Side, folded, gram, own, packed, paired, stacked, unit, unpacked
+from prismrec.sides import Side, folded, gram, own, packed, paired, stacked, trained, unit, unpacked
 from prismrec.types import Reps
 
 FORMAT = 1
@@ -130,12 +130,8 @@ class Index:
         asked = ("user", IdMap(pl.Series(["somebody"]), "user"), torch.zeros(1, dtype=torch.int64))
         return self._table(ranked, asked, "item").drop("user")
 
-    def with_items(self, ids: Ids, more: Mapping[str, Tensor], table: pl.DataFrame | None = None) -> Index:
-        """The same index with n items more at its end; scores of the others stay what they are, bit for bit.
-
-        ``more``: name of a pair of sides → the items' side (n, d), all that this index has. ``table``: what is known of the
-        new items, a row for each in order; columns that it lacks are null. Raises ``PrismError`` for ids that are known.
-        """
+    def new_ids(self, ids: Ids) -> pl.Series:
+        """``ids`` as ids of new items; a ``PrismError`` where one is known, null, given twice or of another kind."""
         new = pl.Series("item", ids)
         known = self.items.external
         if new.dtype != known.dtype:
@@ -147,14 +143,26 @@ class Index:
                 f"Ids of new items must be new, each its own, and of the kind of the known ones ({known.dtype}); not so: "
                 f"{double}."
             )
+        return new
+
+    def with_items(self, ids: Ids, more: Mapping[str, Tensor], table: pl.DataFrame | None = None) -> Index:
+        """The same index with n items more at its end; scores of the others stay what they are, bit for bit.
+
+        ``more``: name of a pair of sides → the items' side (n, d), all that this index has. ``table``: what is known of the
+        new items, a row for each in order; columns that it lacks are null. Raises ``PrismError`` for ids that are known.
+        """
+        new = self.new_ids(ids)
+        taken = pl.concat([self.items.external, new])
         parts = {name: (user, stacked(item, more[name])) for name, (user, item) in self.sides.items()}
         rows = pl.DataFrame({"item": new})
         if table is not None:
+            if len(table) != len(new):
+                raise PrismError(
+                    f"The table of new items has {len(table):,} rows for {len(new):,} items; give one for each."
+                )
             rows = rows.hstack(table.drop("item", strict=False))
-        held = self.item_table if self.item_table.width else pl.DataFrame({"item": known})
-        items = pl.concat([held.with_columns(known.alias("item")), rows], how="diagonal_relaxed").select(
-            "item", pl.all().exclude("item")
-        )
+        held = self.item_table.drop("item", strict=False).insert_column(0, self.items.external.alias("item"))
+        items = pl.concat([held, rows], how="diagonal_relaxed")
         info = {**self.info, "added_items": int(self.info.get("added_items", 0)) + len(new)}
         return Index(parts, self.users, IdMap(taken, "item"), self.seen, items, info)
 
@@ -173,7 +181,7 @@ class Index:
         itself = Csr(torch.arange(len(rows) + 1), rows)
         user, item = self._side(modality)
         if user.layout == torch.sparse_csr:
-            ones = Csr(itself.indptr, rows, torch.ones(len(rows)))
+            ones = Csr(itself.indptr, trained(rows, item.shape[1]), torch.ones(len(rows)))
             ranked = top_k(ones.tensor(item.shape[1]), item, k, itself)
         else:
             unit = self._unit(modality or FUSED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
 
+from prismrec.cold import Features, Trained, raw_features
 from prismrec.data.dataset import Dataset
 from prismrec.data.sources import read
 from prismrec.errors import PrismError
@@ -46,6 +47,7 @@ class Recommender:
         self.model, self.plugins, self.settings = model, tuple(plugins), dict(settings or {})
         self._run: dict[str, Any] = {"seed": seed, "device": device, "protocol": protocol}
         self._index: Index | None = None
+        self._trained: Callable[[str | Path | None], Trained] | None = None
         self.summary: dict[str, Any] = {}
 
     def fit(self, dataset: Dataset | str | Path, out: str | Path | None = None, watcher: Watcher | None = None) -> Self:
@@ -58,6 +60,7 @@ class Recommender:
         folder = None if out is None else Path(out)
         result = run(cfg, data, folder, watcher, None if isinstance(dataset, Dataset) else str(dataset))
         self._index, self.summary = result.index, result.summary
+        self._trained = lambda _: Trained.of(result.assembly, data)
         return self
 
     @classmethod
@@ -66,6 +69,7 @@ class Recommender:
         summary = saved_result(Path(folder))
         made = cls(summary["model"], summary["plugins"], seed=summary["seed"], protocol=summary["protocol"])
         made._index, made.summary = Index.load(Path(folder) / "index"), summary
+        made._trained = lambda data: Trained.of_run(folder, data)
         return made
 
     @property
@@ -90,6 +94,41 @@ class Recommender:
     ) -> pl.DataFrame:
         """The ``k`` best items of each user: columns user, rank, item, score and, where known, title."""
         return self.index.recommend(user_ids, k, exclude_seen, modality)
+
+    def recommend_for(
+        self, item_ids: Ids, k: int = 10, exclude_given: bool = True, modality: str | None = None
+    ) -> pl.DataFrame:
+        """The ``k`` best items for somebody who took ``item_ids``, a known user or not: columns rank, item, score, title."""
+        return self.index.recommend_for(item_ids, k, exclude_given, modality)
+
+    def add_items(
+        self, features: Features, ids: Ids, table: pl.DataFrame | None = None, data: str | Path | None = None
+    ) -> Self:
+        """Items that were not there in training: from now on they are recommended like any others.
+
+        ``features``: modality → (n, r) raw features, a row for each of the ``ids`` by the encoder that made those of the known
+        items; a modality that is left out, or a row of NaN alone, is one that the item lacks. ``table``: what is known of
+        them, such as their titles. ``data``: the data set of a loaded run, where it has moved. Scores of known items stay.
+
+        Raises ``PrismError`` for ids that are known, features of another shape, and a model that knows items by their takers
+        alone.
+
+        Examples:
+            >>> import prismrec
+            >>> from prismrec.data.synthetic import draw
+            >>> shop = draw(n_users=60, n_items=80, seed=1).dataset
+            >>> fitted = prismrec.Recommender("contentknn").fit(shop)
+            >>> like_the_first = {m: modality.values[:1] for m, modality in shop.modalities.items()}
+            >>> fitted.add_items(like_the_first, ["new"]).recommend(shop.users.external[:1], k=81, exclude_seen=False).height
+            81
+        """
+        new = self.index.new_ids(ids)
+        assert self._trained is not None
+        trained = self._trained(data)
+        trained.check()
+        more = raw_features(features, new.to_list(), trained.widths)
+        self._index = self.index.with_items(new, trained.sides(more), table)
+        return self
 
     def similar(self, item_ids: Ids, k: int = 10, modality: str | None = None) -> pl.DataFrame:
         """The ``k`` items most like each item, by the fused representation or by one modality's."""

@@ -93,6 +93,16 @@ def stacked(side: Tensor, more: Tensor) -> Tensor:
     return Csr(indptr, torch.cat([above.indices, below.indices]), values).tensor(side.shape[1])
 
 
+def trained(items: Tensor, columns: int) -> Tensor:
+    """``items`` as columns of the training matrix; a ``PrismError`` where one was added since."""
+    if (items >= columns).any():
+        raise PrismError(
+            "This model knows a user by the items that he took in training, and one of those named was added since; "
+            "leave it out."
+        )
+    return items
+
+
 def gram(item: Tensor) -> Tensor:
     """YᵀY of a dense item side Y (I, d) in double precision → (d, d); empty for a sparse one."""
     if item.layout == torch.sparse_csr:
@@ -115,12 +125,7 @@ def folded(user: Tensor, item: Tensor, taken: Tensor, products: Tensor) -> Tenso
     user in Hu, Koren & Volinsky, ICDM 2008, doi 10.1109/ICDM.2008.22.) ``products`` is ``gram(item)``.
     """
     if user.layout == torch.sparse_csr:
-        known = taken[taken < user.shape[1]].sort().values
-        if not len(known):
-            raise PrismError(
-                "This model knows a user by the items that he took in training, and none of those named was there then; "
-                "name one that was."
-            )
+        known = trained(taken, user.shape[1]).sort().values
         return Csr(torch.tensor([0, len(known)]), known, torch.ones(len(known))).tensor(user.shape[1])
     y = item[taken].double()
     n, d = item.shape

@@ -130,3 +130,83 @@ def test_the_package_offers_what_it_says() -> None:
         assert getattr(prismrec, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Recomender'"):
         prismrec.Recomender  # noqa: B018
+
+
+def newcomers(n: int = 2) -> dict[str, np.ndarray]:
+    """Features of new items: near those of the first ``n`` known ones."""
+    return {m: modality.values[:n] + np.float32(0.01) for m, modality in DATA.modalities.items()}
+
+
+def test_new_items_are_recommended_and_nothing_that_was_known_moves(tmp_path: Path) -> None:
+    data = planted(tmp_path / "data")
+    model = prismrec.Recommender("freedom", plugins=["clear"], settings={**QUICK, "clear.rank": 4}, seed=1)
+    model.fit(data, out=tmp_path / "run")
+    users = DATA.users.external
+    before = model.recommend(users, k=40, exclude_seen=False)
+    titles = pl.DataFrame({"title": ["a lamp", "a rug"], "colour": ["red", "blue"]})
+    assert model.add_items(newcomers(), ["n1", "n2"], titles) is model
+    after = model.recommend(users, k=42, exclude_seen=False)
+    assert after.filter(~pl.col("item").is_in(["n1", "n2"])).drop("rank").equals(before.drop("rank"))
+    new = after.filter(pl.col("item") == "n1")
+    assert len(new) == len(users) and new["score"].n_unique() > 1 and new["title"].unique().to_list() == ["a lamp"]
+    assert model.index.item_table["colour"].to_list()[-3:] == [None, "red", "blue"]
+
+    loaded = prismrec.load(tmp_path / "run").add_items(newcomers(1), ["n1"])  # the data lies where it was
+    loaded.add_items({m: values[1:] for m, values in newcomers().items()}, ["n2"])
+    assert np.allclose(loaded.recommend(users, k=42, exclude_seen=False)["score"], after["score"], atol=1e-6)
+    loaded.index.save(tmp_path / "served")
+    assert prismrec.index.Index.load(tmp_path / "served").info["added_items"] == 2
+    assert loaded.similar(["n1"], k=3).height == 3
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(PrismError, match=r"is not there any more; say where it is now: add_items\(…, data=DATA\)"):
+        prismrec.load(tmp_path / "run").add_items(newcomers(1), ["n1"])
+    prismrec.load(tmp_path / "run").add_items(newcomers(1), ["n1"], data=tmp_path / "moved")
+
+
+def test_new_items_are_refused_where_they_cannot_be_told(fitted: prismrec.Recommender) -> None:
+    for ids, said in [
+        (["i00003", "n"], r"must be new, each its own.*\['i00003'\]"),
+        (["n", "n"], r"must be new, each its own.*\['n', 'n'\]"),
+        ([None, "n"], "must be new, each its own"),
+    ]:
+        with pytest.raises(PrismError, match=said):
+            fitted.add_items(newcomers(), ids)
+    with pytest.raises(PrismError, match="has 1 rows for 2 items"):
+        fitted.add_items(newcomers(), ["n1", "n2"], pl.DataFrame({"title": ["one"]}))
+    with pytest.raises(PrismError, match="bpr says nothing of an item that it was not trained on"):
+        prismrec.Recommender("bpr", settings=QUICK).fit(DATA).add_items(newcomers(), ["n1", "n2"])
+    with pytest.raises(PrismError, match="not fitted yet"):
+        prismrec.Recommender("freedom").add_items(newcomers(), ["n1", "n2"])
+    assert fitted.recommend(["u00001"], k=40, exclude_seen=False).height == 40
+
+
+def test_somebody_unknown_is_served_from_a_few_items(fitted: prismrec.Recommender) -> None:
+    lists = fitted.recommend_for(["i00003", "i00017", "i00003"], k=5)
+    assert lists.columns == ["rank", "item", "score", "title"] and lists["rank"].to_list() == [1, 2, 3, 4, 5]
+    assert not {"i00003", "i00017"} & set(lists["item"])
+    whole = fitted.recommend_for(["i00017", "i00003"], k=40, exclude_given=False)
+    assert whole.height == 40 and {"i00003", "i00017"} <= set(whole["item"])
+    assert not lists.equals(fitted.recommend_for(["i00003", "i00017"], k=5, modality="image"))
+    for items, said in [
+        ([], "got no items"),
+        (["nothing"], "item 'nothing' is not among"),
+        ("i00003", "a list of items"),
+    ]:
+        with pytest.raises(PrismError, match=said):
+            fitted.recommend_for(items)
+
+
+@pytest.mark.parametrize("model", ["ease", "itemknn", "contentknn"])
+def test_folding_in_is_exact_where_a_user_is_what_he_took(model: str) -> None:
+    made = prismrec.Recommender(model).fit(DATA)
+    train = DATA.interactions.part("train")
+    taken = DATA.items.decode(train.item[train.user == 4])
+    known = made.recommend(["u00004"], k=40, exclude_seen=False)
+    assert known.drop("user").equals(made.recommend_for(taken, k=40, exclude_given=False))
+    if model == "contentknn":
+        made.add_items(newcomers(), ["n1", "n2"])
+        assert made.recommend_for(taken, k=42, exclude_given=False).height == 42
+        with pytest.raises(PrismError, match="one of those named was added since"):
+            made.recommend_for(["n1"])
+        with pytest.raises(PrismError, match="one of those named was added since"):
+            made.similar(["n1"])
