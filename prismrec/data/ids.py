@@ -13,7 +13,7 @@ import polars as pl
 
 from prismrec.errors import PrismError
 
-_FEW = 4096  # ids that are looked up one by one
+_FEW = 256  # ids that are looked up one by one
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,24 @@ class IdMap:
     def _find_few(self, asked: pl.Series) -> np.ndarray:
         """``find`` without a join, which takes a pass over all ids: what a service asks for is one or a few."""
         hashes, order = self._hashes
-        found = np.full(len(asked), -1, np.int64)
         wanted = asked.hash().to_numpy()
-        start, stop = np.searchsorted(hashes, wanted), np.searchsorted(hashes, wanted, side="right")
-        for step in range(int((stop - start).max(initial=0))):  # one, unless two ids share a hash
-            place = np.flatnonzero(start + step < stop)
-            row = order[start[place] + step]
-            same = (self.external.gather(row) == asked.gather(place)).fill_null(False).to_numpy()
-            found[place[same]] = row[same]
+        first, last = np.searchsorted(hashes, wanted), np.searchsorted(hashes, wanted, side="right")
+        found = np.full(len(asked), -1, np.int64)
+        for place, (start, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+            for row in order[start:stop].tolist():  # one at most, unless two ids share a hash
+                if self.external[row] == asked[place]:
+                    found[place] = row
         return found
 
     def decode(self, internal: np.ndarray) -> pl.Series:
         """Internal ids (any integer array of one dimension) → external ids."""
         return self.external.gather(np.asarray(internal, dtype=np.int64))
+
+    def names(self, internal: np.ndarray) -> list[Any]:
+        """``decode`` as a plain list: at once for a few, which a Series takes longer to make than to read."""
+        if len(internal) > _FEW:
+            return self.decode(internal).to_list()
+        return [self.external[row] for row in internal.tolist()]
 
     def digest(self) -> str:
         """SHA-256 of the ids as text, in order: ``7`` and ``"7"`` agree, and the version of polars does not matter."""

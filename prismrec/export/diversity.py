@@ -12,7 +12,7 @@ import numpy as np
 
 POOL = 5
 """A list is chosen among this many times as many candidates."""
-_BLOCK = 256  # users at a time
+_BLOCK = 64  # users at a time
 
 
 def rearranged(
@@ -38,6 +38,7 @@ def _block(
     row = np.arange(len(items))
     real = items >= 0
     views = alike(np.where(real, items, 0))
+    likeness = sum(view @ view.swapaxes(1, 2) for view in views) / np.float32(len(views))
     low, high = np.where(real, scores, np.inf).min(1), scores[:, 0]
     spread = np.where(high > low, high - low, 1)
     relevance = np.where(real, (scores - low[:, None]) / spread[:, None], -np.inf)
@@ -51,6 +52,6 @@ def _block(
         left = real[row, best]
         picked[left, place], values[left, place] = items[row, best][left], scores[row, best][left]
         real[row, best] = False
-        near = sum(np.einsum("npd,nd->np", view, view[row, best]) for view in views) / np.float32(len(views))
+        near = likeness[row, best]
         nearest = near if place == 0 else np.maximum(nearest, near)
     return picked, values

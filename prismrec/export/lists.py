@@ -33,7 +33,7 @@ class Lists:
     def rows(self) -> list[list[tuple[Any, float]]]:
         """A list of (external id, score) for each that was asked: plain Python, for a service."""
         filled = self.items >= 0
-        ids = self.catalogue.decode(self.items[filled]).to_list()
+        ids = self.catalogue.names(self.items[filled])
         scores = self.scores[filled].tolist()
         ends = np.cumsum(filled.sum(1)).tolist()
         return [

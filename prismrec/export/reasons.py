@@ -60,7 +60,7 @@ def _nearest(
         table, inverse = shelf.compared(view), shelf.inverse_length(view)
         values = paired(scaled(table.take(own), inverse[own]), scaled(table.take(history), inverse[history]))
     order = np.argsort(-values, kind="stable")[:near]
-    return list(zip(shelf.items.decode(history[order]).to_list(), values[order].tolist(), strict=True))
+    return list(zip(shelf.items.names(history[order]), values[order].tolist(), strict=True))
 
 
 def _numbers(row: Any) -> np.ndarray:

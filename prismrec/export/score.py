@@ -45,7 +45,11 @@ def best(
     ``masked``: items never to be listed, a row for each query. ``columns``: the only items to choose from, ascending.
     Places for which no item is left hold −1 and −∞. ``threads``: 0 takes what ``OMP_NUM_THREADS`` allows, else all cores.
     """
-    n = parts[0].queries.shape[0]
+    n, dropped = parts[0].queries.shape[0], None
+    if columns is not None and 2 * len(columns) > len(parts[0].items):  # most are left: leaving some out costs less
+        left = np.ones(len(parts[0].items), bool)
+        left[columns] = False
+        columns, dropped = None, np.flatnonzero(left)
     scorers = [_scorer(part, columns) for part in parts]
     n_items = len(parts[0].items) if columns is None else len(columns)
     found = np.full((n, k), -1, np.int64), np.full((n, k), -np.inf, np.float32)
@@ -65,6 +69,8 @@ def best(
             scorer(start, stop, more)
             block[:, :n_items] += more
         block[:, n_items:] = -np.inf
+        if dropped is not None:
+            block[:, dropped] = -np.inf
         if masked is not None:
             ends = masked.indptr[start : stop + 1]
             row = np.repeat(np.arange(stop - start), np.diff(ends))

@@ -195,7 +195,7 @@ class Shelf:
     def history(self, user_id: Any) -> list[Any]:
         """Items that a user is known to have taken, in the order of the catalogue."""
         (row,) = self.rows_of_users([user_id])
-        return self.items.decode(self.seen.of(int(row))).to_list()
+        return self.items.names(self.seen.of(int(row)))
 
     def item(self, item_id: Any) -> dict[str, Any]:
         """The row of an item in the item table."""

@@ -27,9 +27,7 @@ def best(block: np.ndarray, n: int, k: int, levels: int) -> tuple[np.ndarray, np
     ``levels`` and the width are those of ``layout(n, k)``; columns from n on hold −∞. Places without a score above −∞ hold −1.
     """
     values, columns = _candidates(block, min(k + 1, n), levels)  # one more shows whether a tie crosses the k-th place
-    order = np.argsort(columns, axis=1)
-    columns, values = np.take_along_axis(columns, order, 1), np.take_along_axis(values, order, 1)
-    order = np.argsort(-values, axis=1, kind="stable")
+    order = np.lexsort((columns, -values))
     columns, values = np.take_along_axis(columns, order, 1), np.take_along_axis(values, order, 1)
     if values.shape[1] > k:
         for row in np.flatnonzero((values[:, k] == values[:, k - 1]) & (values[:, k] > -np.inf)):
