@@ -13,6 +13,7 @@ from prismrec.cli import data_options as options
 from prismrec.cli import data_split
 from prismrec.cli.data_job import writing
 from prismrec.cli.download import download
+from prismrec.cli.encode import encode, encoders
 from prismrec.cli.prepare import prepare
 
 app = typer.Typer(
@@ -22,6 +23,8 @@ app = typer.Typer(
 
 app.command("download")(download)
 app.command("prepare")(prepare)
+app.command("encode")(encode)
+app.command("encoders")(encoders)
 
 
 class Format(StrEnum):

@@ -33,7 +33,7 @@ class Made:
 
     modality: str
     encoder: Encoder
-    columns: tuple[str, ...]
+    gathered: contents.Gathered
     encoded: Encoded
     parameters: Mapping[str, np.ndarray]
     fitted_to: int
@@ -54,6 +54,7 @@ def add_features(
     workers: int = 1,
     remember: bool = True,
     settings: Settings = PLAIN,
+    ray: str = "",
     watch: Watch | None = None,
 ) -> tuple[Dataset, Made]:
     """``dataset`` with one more modality (or with this one replaced), and what was found on the way.
@@ -61,7 +62,8 @@ def add_features(
     ``kind``: image or text. ``encoder``: a name of ``ENCODERS``, a folder or a hub name; empty for the default of the kind.
     ``images``: the folder of pictures. ``columns``: of the item table, see ``contents``. ``modality``: its name, else the
     kind. ``chain``: the transform (see ``transform.parse``), else what the encoder states. ``dtype``: float32 or float16, of
-    the features. ``remember``: use the cache of this machine, without which a killed call starts anew.
+    the features. ``remember``: use the cache of this machine, without which a killed call starts anew. ``ray``: the address
+    of a Ray cluster that encodes (see ``prismrec.encode.ray``); ``workers`` are then processes, else threads.
 
     Raises ``PrismError`` where nothing could be encoded, and for whatever a person can mend.
     """
@@ -69,10 +71,19 @@ def add_features(
         raise PrismError(f"Features of type {dtype!r} are not kept; take float32 or float16.")
     images = None if images is None else Path(images)
     gathered = GATHER[kind](dataset, images, columns)
-    made = load(encoder or DEFAULT[kind], kind, settings)
+    name = encoder or DEFAULT[kind]
+    made = load(name, kind, settings)
     steps = transform.parse(made.transform if chain is None else chain)
     with opened(made.key, made.width, wanted=remember) as cache:
-        encoded = encode(made, gathered.contents, cache=cache, batch=batch, workers=workers, watch=watch)
+        if ray:
+            from prismrec.encode.ray import encode as on_ray
+
+            recipe = (name, kind, settings.device, settings.precision)
+            encoded = on_ray(
+                made, recipe, gathered.contents, address=ray, cache=cache, batch=batch, workers=workers, watch=watch
+            )
+        else:
+            encoded = encode(made, gathered.contents, cache=cache, batch=batch, workers=workers, watch=watch)
     if not encoded.present.any():
         raise PrismError(f"None of {dataset.n_items:,} items gave features of {kind}: {counted(encoded.reasons)}.")
     rows = np.flatnonzero(encoded.present & _fitting(dataset, fit_on))
@@ -92,7 +103,7 @@ def add_features(
     }
     more = {**dataset.modalities, modality or kind: Modality(values, encoded.present, parameters)}
     new = replace(dataset, modalities=more, provenance=with_step(dataset, said))
-    return new, Made(modality or kind, made, gathered.columns, encoded, parameters, len(rows) if steps else 0)
+    return new, Made(modality or kind, made, gathered, encoded, parameters, len(rows) if steps else 0)
 
 
 def counted(reasons: Mapping[int, str]) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +72,9 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
+    """A content of an item as it was read, or the ``reason`` why it could not be."""
+
     item: int
     digest: bytes = b""
     content: bytes = b""
@@ -95,21 +97,21 @@ def encode(
     killed starts anew.
     """
     batch = batch or encoder.batch
-    job = _Job(encoder, cache, Progress(len(contents)), watch)
+    job = Job(encoder, cache, Progress(len(contents)), watch)
     # longest first: texts of a length pad each other least, and the time left is not guessed too short
     order = sorted(range(len(contents)), key=lambda i: -len(found) if isinstance(found := contents[i], bytes) else 0)
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="prismrec-encode")
     with pictures.guarded():
         try:
             depth = 2 * batch + workers
-            reads = _ahead(pool, lambda i: _read(i, contents[i]), order, depth)
-            ready = _ahead(pool, lambda read: (read, _prepare(encoder, read)), job.unknown(reads, depth), depth)
+            reads = _ahead(pool, lambda i: read(i, contents[i]), order, depth)
+            ready = _ahead(pool, lambda one: (one, _prepare(encoder, one)), job.unknown(reads, depth), depth)
             waiting: list[tuple[bytes, Ready]] = []
-            for read, made in ready:
+            for one, made in ready:
                 if isinstance(made, str):
-                    job.refused(read.digest, made)
+                    job.refused(one.digest, made)
                     continue
-                waiting.append((read.digest, made))
+                waiting.append((one.digest, made))
                 if len(waiting) == batch:
                     job.through(waiting)
                     waiting = []
@@ -126,8 +128,8 @@ def step(encoder: Encoder, contents: Sequence[Content]) -> list[Known | str]:
     ready: list[tuple[int, Ready]] = []
     with pictures.guarded():
         for position, content in enumerate(contents):
-            read = _read(position, content)
-            made = read.reason or _prepare(encoder, read)
+            found = read(position, content)
+            made = found.reason or _prepare(encoder, found)
             if isinstance(made, str):
                 out[position] = made
             else:
@@ -135,28 +137,29 @@ def step(encoder: Encoder, contents: Sequence[Content]) -> list[Known | str]:
         if ready:
             vectors = encoder.encode([made.value for _, made in ready])
             for (position, made), vector in zip(ready, vectors, strict=True):
-                out[position] = Known(vector, made.notes) if np.isfinite(vector).all() else NOT_FINITE
+                out[position] = _whole(vector, made.notes)
     return out
 
 
-def _read(item: int, content: Content) -> _Read:
+def read(item: int, content: Content) -> Read:
+    """The bytes of a content and their digest, or the reason why there are none."""
     try:
         if isinstance(content, Path):
             if content.stat().st_size > pictures.BYTES:
-                return _Read(item, reason=pictures.LARGE)
+                return Read(item, reason=pictures.LARGE)
             content = content.read_bytes()
     except FileNotFoundError:
-        return _Read(item, reason=pictures.MISSING)
+        return Read(item, reason=pictures.MISSING)
     except OSError:
-        return _Read(item, reason="a file that cannot be read")
+        return Read(item, reason="a file that cannot be read")
     if content is None:
-        return _Read(item, reason=NONE)
-    return _Read(item, hashlib.sha256(content).digest(), content)
+        return Read(item, reason=NONE)
+    return Read(item, hashlib.sha256(content).digest(), content)
 
 
-def _prepare(encoder: Encoder, read: _Read) -> Ready | str:
+def _prepare(encoder: Encoder, found: Read) -> Ready | str:
     try:
-        return encoder.prepare(read.content)
+        return encoder.prepare(found.content)
     except Unreadable as reason:
         return str(reason)
 
@@ -172,7 +175,7 @@ def _ahead(pool: ThreadPoolExecutor, do: Callable[[T], R], source: Iterable[T], 
         yield waiting.popleft().result()
 
 
-class _Job:
+class Job:
     """What is known so far of all items."""
 
     def __init__(self, encoder: Encoder, cache: Cache | None, progress: Progress, watch: Watch | None) -> None:
@@ -185,42 +188,42 @@ class _Job:
         self.items: dict[bytes, list[int]] = {}  # digest → items of this content, the first one first
         self.settled: dict[bytes, Known | str] = {}
 
-    def unknown(self, reads: Iterable[_Read], depth: int) -> Iterator[_Read]:
+    def unknown(self, reads: Iterable[Read], depth: int) -> Iterator[Read]:
         """The first of each content that must be encoded; the others find their vectors."""
         source = iter(reads)
-        while part := [read for _, read in zip(range(depth), source, strict=False)]:
+        while part := [one for _, one in zip(range(depth), source, strict=False)]:
             new = []
-            for read in part:
-                if read.reason:
-                    self._settle([read.item], read.reason)
-                elif read.digest in self.items:
-                    self._again(read)
+            for one in part:
+                if one.reason:
+                    self._settle([one.item], one.reason)
+                elif one.digest in self.items:
+                    self._again(one)
                 else:
-                    self.items[read.digest] = [read.item]
-                    new.append(read)
-            known = self.cache.get([read.digest for read in new]) if self.cache else {}
-            for read in new:
-                if found := known.get(read.digest):
+                    self.items[one.digest] = [one.item]
+                    new.append(one)
+            known = self.cache.get([one.digest for one in new]) if self.cache is not None else {}
+            for one in new:
+                if found := known.get(one.digest):
                     self.progress.known += 1
-                    self._found(read.digest, found)
+                    self._found(one.digest, found)
                 else:
-                    yield read
+                    yield one
             self._tell()
 
     def through(self, waiting: Sequence[tuple[bytes, Ready]]) -> None:
-        """A batch through the model, and into the cache before anything else is done with it."""
+        """A batch through the model."""
         vectors = np.asarray(self.encoder.encode([made.value for _, made in waiting]), dtype=np.float32)
-        fine = [bool(np.isfinite(vector).all()) for vector in vectors]
-        new = {
-            digest: Known(vector, made.notes)
-            for (digest, made), vector, ok in zip(waiting, vectors, fine, strict=True)
-            if ok
-        }
-        if self.cache:
+        pairs = zip(waiting, vectors, strict=True)
+        self.came({digest: _whole(vector, made.notes) for (digest, made), vector in pairs})
+
+    def came(self, outcomes: Mapping[bytes, Known | str]) -> None:
+        """What became of a batch: into the cache before anything else is done with it."""
+        new = {digest: outcome for digest, outcome in outcomes.items() if isinstance(outcome, Known)}
+        if self.cache is not None:
             self.cache.put(new)
         self.progress.encoded += len(new)
-        for digest, _ in waiting:
-            self._found(digest, new.get(digest, NOT_FINITE))
+        for digest, outcome in outcomes.items():
+            self._found(digest, outcome)
         self._tell()
 
     def refused(self, digest: bytes, reason: str) -> None:
@@ -231,15 +234,15 @@ class _Job:
         """All of it."""
         return Encoded(self.values, self.present, self.reasons, self.notes, self.same, self.progress)
 
-    def _again(self, read: _Read) -> None:
-        items = self.items[read.digest]
-        self.same[read.item] = items[0]
+    def _again(self, found: Read) -> None:
+        items = self.items[found.digest]
+        self.same[found.item] = items[0]
         self.progress.repeated += 1
-        settled = self.settled.get(read.digest)
+        settled = self.settled.get(found.digest)
         if settled is None:
-            items.append(read.item)
+            items.append(found.item)
         else:
-            self._settle([read.item], settled)
+            self._settle([found.item], settled)
 
     def _found(self, digest: bytes, outcome: Known | str) -> None:
         items = self.items[digest]
@@ -262,6 +265,10 @@ class _Job:
     def _tell(self) -> None:
         if self.watch is not None:
             self.watch(self.progress)
+
+
+def _whole(vector: np.ndarray, notes: tuple[str, ...]) -> Known | str:
+    return Known(vector, notes) if np.isfinite(vector).all() else NOT_FINITE
 
 
 def _table(rows: int, width: int) -> np.ndarray:
