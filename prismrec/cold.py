@@ -19,6 +19,7 @@ from torch import Tensor
 from prismrec.assembly import Assembly, build
 from prismrec.data.dataset import Dataset
 from prismrec.data.sources import read
+from prismrec.data.splits import is_warm
 from prismrec.errors import PrismError, nearest
 from prismrec.experiment import context
 from prismrec.index import FUSED
@@ -27,7 +28,8 @@ from prismrec.nn import Projector, Raw
 from prismrec.ranking import rows_of
 from prismrec.run_folder import saved_config
 from prismrec.runs import data_of, restore
-from prismrec.sides import own
+from prismrec.sides import own, stacked
+from prismrec.types import Reps, Rows
 
 Features = Mapping[str, np.ndarray | Sequence[Sequence[float]]]
 """Modality → raw features (n, r) of new items."""
@@ -154,3 +156,24 @@ def raw_features(features: Features, ids: Sequence[object], widths: Mapping[str,
             f"least one of {', '.join(widths)}."
         )
     return found
+
+
+def widened(trained: Trained, dataset: Dataset) -> Reps:
+    """Representations for all items of ``dataset``, of a model that was trained on its warm part (``splits.warm_part``).
+
+    Warm items have those that training gave them, cold ones those of their features. On the CPU.
+    """
+    warm = torch.from_numpy(is_warm(dataset))
+    cold = (~warm).numpy()
+    more = {
+        m: Raw(torch.from_numpy(np.array(modality.values[cold])), torch.from_numpy(modality.present[cold]))
+        for m, modality in dataset.modalities.items()
+    }
+    sides, reps = trained.sides(more), trained.assembly.represent()
+    place = torch.where(warm, warm.cumsum(0) - 1, int(warm.sum()) + (~warm).cumsum(0) - 1)
+
+    def whole(item: Rows, name: str) -> Rows:
+        return Rows(rows_of(stacked(own(item.values), sides[name]), place))
+
+    modal = {m: (own(user), whole(item, m)) for m, (user, item) in reps.modal.items()}
+    return Reps(own(reps.user), whole(reps.item, FUSED), modal=modal)

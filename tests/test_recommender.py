@@ -164,11 +164,12 @@ def test_new_items_are_recommended_and_nothing_that_was_known_moves(tmp_path: Pa
 
 
 def test_new_items_are_refused_where_they_cannot_be_told(fitted: prismrec.Recommender) -> None:
-    for ids, said in [
+    faults: list[tuple[list[str | None], str]] = [
         (["i00003", "n"], r"must be new, each its own.*\['i00003'\]"),
         (["n", "n"], r"must be new, each its own.*\['n', 'n'\]"),
         ([None, "n"], "must be new, each its own"),
-    ]:
+    ]
+    for ids, said in faults:
         with pytest.raises(PrismError, match=said):
             fitted.add_items(newcomers(), ids)
     with pytest.raises(PrismError, match="has 1 rows for 2 items"):

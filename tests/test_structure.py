@@ -199,6 +199,8 @@ OPTIONS: dict[str, set[str]] = {
     "reproduce": {"name", "--quick", "--data", "--data-folder", "--device", "--threads", "--jobs", "-j", "--out", "-o",
                   "--resume", "--quiet", "-q"},
     "evaluate": {"run", "--scores", "--data", "--part", "--protocol", "--metric", "--format", "-f"},
+    "cold": {"data", "--model", "-m", "--set", "--part", "--protocol", "--seed", "--device", "--threads", "--out", "-o",
+             "--format", "-f", "--quiet", "-q"},
     "recommend": {"run", "--user", "-u", "--all", "--top", "-k", "--modality", "--include-seen", "--format", "-f",
                   "--output", "-o"},
     "diagnose": {"run", "--out", "-o", "--only", "--k", "--part", "--no-mask", "--data", "--seed", "--format"},
