@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from prismrec import __version__
-from prismrec.cli import cold, compare, data, diagnose, report, reproduce, runs, show, tune, variants
+from prismrec.cli import cold, compare, data, diagnose, export, report, reproduce, runs, show, tune, variants
 from prismrec.errors import PrismError
 from prismrec.io import disk_full
 
@@ -32,6 +32,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("evaluate")(runs.evaluate)
 app.command("cold")(cold.cold)
 app.command("recommend")(runs.recommend)
+app.command("export")(export.export)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.command("models")(show.models)

@@ -6,7 +6,7 @@
     tensors.N.safetensors   representations, seen items, popularity
     users.N.parquet         user: external ids in internal order
     items.N.parquet         item: external ids in internal order; then whatever is known of the items
-    ann.N.bin               an approximate index, where one was built
+    near.N.bin              an approximate index, where one was built
 
 Another writing has another N, and the manifest is replaced last, in one step: whoever reads finds either the old export or
 the new one, and what was opened stays readable.
@@ -14,6 +14,8 @@ the new one, and what was opened stays readable.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,15 @@ class SideForm(_Record):
     item: str
 
 
+class NearForm(_Record):
+    """An approximate index of the first ``n`` items; see ``ann.Near``."""
+
+    kind: str
+    n: int = Field(ge=1)
+    effort: int = Field(ge=1)
+    info: dict[str, Any]
+
+
 class Manifest(_Record):
     """What ``manifest.json`` holds."""
 
@@ -70,11 +81,17 @@ class Manifest(_Record):
     contents: dict[str, str]
     axes: dict[str, int]
     tables: dict[str, TableForm]
-    ann: dict[str, Any] | None
+    near: NearForm | None
     pictures: str | None
     info: dict[str, Any]
     measured: dict[str, Any] | None
     files: dict[str, File]
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """SHA-256 of everything else in it."""
+        rest = self.model_dump(exclude={"sha256"})
+        return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -90,11 +107,16 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} has format {content.get('format')!r}, this version of PrismRec reads format {FORMAT}; export again."
         )
     try:
-        return Manifest.model_validate(content)
+        manifest = Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise PrismError(f"{path} is not a valid manifest: {where}: {first['msg']}. Export again.") from None
+    if manifest.sha256 != manifest.digest():
+        raise PrismError(
+            f"{path} does not match the checksum in it: it was changed after it was written. Copy it again, or export again."
+        )
+    return manifest
 
 
 def file_of(folder: Path, manifest: Manifest, kind: str, verify: bool = True) -> Path:
@@ -144,7 +166,7 @@ def write(folder: Path, manifest: Mapping[str, Any], writers: Mapping[str, tuple
             writer(part)
             files[kind] = File(name=name, size=part.stat().st_size, sha256=io.sha256(part))
     new = Manifest(kind=KIND, format=FORMAT, generation=generation, files=files, **manifest)
-    io.write_json(folder / MANIFEST, new.model_dump())
+    io.write_json(folder / MANIFEST, {**new.model_dump(), "sha256": new.digest()})
     kept = {file.name for file in files.values()}
     for file in old.files.values() if old else ():
         if file.name not in kept and Path(file.name).name == file.name:

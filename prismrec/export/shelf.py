@@ -54,13 +54,14 @@ class Shelf:
     threads: int = 0
 
     @staticmethod
-    def load(path: str | Path, *, verify: bool = True, threads: int = 0) -> Shelf:
+    def load(path: str | Path, *, verify: bool = True, approximate: bool = True, threads: int = 0) -> Shelf:
         """What ``prismrec export`` or ``save`` wrote to the folder ``path``, memory-mapped.
 
-        ``verify``: compare checksums too, which reads every byte once. Raises ``PrismError`` for a file that is missing, cut
+        ``verify``: compare checksums too, which reads every byte once. ``approximate``: with the approximate index, where the
+        export has one, whose library must then be there. Raises ``PrismError`` for a file that is missing, cut
         short or changed, and for tables that do not fit each other.
         """
-        return replace(store.load(Path(path), verify), threads=threads)
+        return replace(store.load(Path(path), verify, approximate), threads=threads)
 
     def save(self, path: str | Path) -> None:
         """Write an export to the folder ``path``, replacing an earlier one there in one step."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import polars as pl
 
 from prismrec.data.ids import IdMap
 from prismrec.errors import PrismError
-from prismrec.export import form, tensors
+from prismrec.export import ann, form, tensors
 from prismrec.export.explain import FUSED
 from prismrec.export.tables import Dense, Seen, Side, Table, check_rows, stored_table
 
@@ -29,6 +31,10 @@ def save(shelf: Shelf, folder: Path) -> None:
     known = [column for column in shelf.item_table.columns if column != "item"]
     items = pl.DataFrame({"item": shelf.items.external}).with_columns([shelf.item_table[column] for column in known])
     users = pl.DataFrame({"user": shelf.users.external})
+    near = shelf.near
+    index: dict[str, tuple[str, form.Writer]] = {}
+    if near is not None:
+        index["near"] = ("bin", lambda part: ann.KINDS[near.kind].save(near.index, part))
     form.write(
         folder,
         {
@@ -45,8 +51,10 @@ def save(shelf: Shelf, folder: Path) -> None:
                 name: form.TableForm(kind=table.kind, rows=len(table), width=table.width)
                 for name, table in tables.items()
             },
-            "ann": None,
-            "pictures": shelf.pictures,
+            "near": None
+            if near is None
+            else form.NearForm(kind=near.kind, n=near.n, effort=near.effort, info=dict(near.info)),
+            "pictures": None if shelf.pictures is None else _relative(shelf.pictures, folder),
             "info": dict(shelf.info),
             "measured": None if shelf.measured is None else dict(shelf.measured),
         },
@@ -54,8 +62,17 @@ def save(shelf: Shelf, folder: Path) -> None:
             "tensors": ("safetensors", lambda part: tensors.save(part, arrays)),
             "users": ("parquet", users.write_parquet),
             "items": ("parquet", items.write_parquet),
+            **index,
         },
     )
+
+
+def _relative(pictures: str, folder: Path) -> str:
+    """Pictures as seen from the export, so that both can be moved together."""
+    try:
+        return Path(os.path.relpath(pictures, folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return pictures
 
 
 def _named(shelf: Shelf) -> tuple[dict[int, str], dict[str, Table]]:
@@ -75,7 +92,7 @@ def _named(shelf: Shelf) -> tuple[dict[int, str], dict[str, Table]]:
     return names, tables
 
 
-def load(folder: Path, verify: bool = True) -> Shelf:
+def load(folder: Path, verify: bool = True, approximate: bool = True) -> Shelf:
     """Read an export, memory-mapped; see ``Shelf.load``."""
     manifest = form.read_manifest(folder)
     path = form.file_of(folder, manifest, "tensors", verify)
@@ -87,9 +104,22 @@ def load(folder: Path, verify: bool = True) -> Shelf:
                 f"{folder} lists {len(frame):,} {what} where its manifest says {expected:,}; export again."
             )
     try:
-        return _shelf(manifest, tensors.load(path), users, items)
+        shelf = _shelf(manifest, tensors.load(path), users, items)
+        pictures = None if manifest.pictures is None else str((folder / manifest.pictures).resolve())
+        return replace(shelf, pictures=pictures, near=_near(folder, manifest, verify) if approximate else None)
     except PrismError as error:
         raise PrismError(f"{folder} is not a whole export. {error}") from None
+
+
+def _near(folder: Path, manifest: form.Manifest, verify: bool) -> ann.Near | None:
+    near = manifest.near
+    if near is None:
+        return None
+    items = manifest.tables[manifest.sides[FUSED].item]
+    if near.n > items.rows or items.kind == "sparse":
+        raise PrismError(f"Its approximate index holds {near.n:,} dense items, which is not what the manifest lists.")
+    path = form.file_of(folder, manifest, "near", verify)
+    return ann.load(path, near.kind, (near.n, items.width), near.effort, near.info)
 
 
 def _shelf(
@@ -143,7 +173,6 @@ def _shelf(
         axes=axes,
         info=manifest.info,
         measured=manifest.measured,
-        pictures=manifest.pictures,
     )
 
 

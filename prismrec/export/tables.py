@@ -244,6 +244,10 @@ def stored_table(name: str, kind: str, shape: tuple[int, int], tensors: Mapping[
         indptr = tensor(f"{name}.indptr", "int64", (rows + 1,))
         values = tensor(f"{name}.values", "float32", (None,))
         table: Table = Sparse(indptr, tensor(f"{name}.indices", "int32", (len(values),)), values, width)
+    elif kind not in DTYPES:
+        raise PrismError(
+            f"The table {name!r} is of kind {kind!r}; this version of PrismRec knows no tables of kind {kind!r}."
+        )
     else:
         scale = tensor(f"{name}.scale", "float32", (rows,)) if kind == "int8" else None
         table = Dense(tensor(name, kind, (rows, width)), scale)
