@@ -26,7 +26,7 @@ ORDER = (
     "errors", "types", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space", "models",
     "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
     "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "cold", "recommender",
-    "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "cli",
+    "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "serve", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -204,6 +204,9 @@ OPTIONS: dict[str, set[str]] = {
              "--format", "-f", "--quiet", "-q"},
     "recommend": {"run", "--user", "-u", "--all", "--top", "-k", "--modality", "--include-seen", "--format", "-f",
                   "--output", "-o"},
+    "serve": {"exports", "--host", "--port", "--workers", "--threads", "--api-key-file", "--max-k", "--max-batch",
+              "--max-body", "--max-waiting", "--rate", "--burst", "--timeout", "--allow-host", "--proxy", "--forgotten", "--watch",
+              "--page", "--log"},
     "diagnose": {"run", "--out", "-o", "--only", "--k", "--part", "--no-mask", "--data", "--seed", "--format"},
     "report": {"folder", "--data", "--users"},
     "models": {"--format"},

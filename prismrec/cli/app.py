@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from prismrec import __version__
-from prismrec.cli import cold, compare, data, diagnose, export, report, reproduce, runs, show, tune, variants
+from prismrec.cli import cold, compare, data, diagnose, export, report, reproduce, runs, serve, show, tune, variants
 from prismrec.errors import PrismError
 from prismrec.io import disk_full
 
@@ -33,6 +33,7 @@ app.command("evaluate")(runs.evaluate)
 app.command("cold")(cold.cold)
 app.command("recommend")(runs.recommend)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.command("models")(show.models)
