@@ -275,5 +275,5 @@ def _table(rows: int, width: int) -> np.ndarray:
     """Zeros (rows, width), in memory or in a file that goes when nobody holds it."""
     if 4 * rows * width <= _MEMORY:
         return np.zeros((rows, width), dtype=np.float32)
-    file: Any = tempfile.TemporaryFile(prefix="prismrec-")  # noqa: SIM115 - it lives as long as the table
-    return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, width))
+    with tempfile.TemporaryFile(prefix="prismrec-") as file:  # the table holds it open by itself
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, width))

@@ -64,6 +64,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
 @contextmanager
 def quietly(folder: Path) -> Iterator[None]:
     """While a model is loaded: no bars of the library, and what it raises becomes one sentence."""
+    from safetensors import SafetensorError
+
     try:
         from transformers.utils import logging
     except ModuleNotFoundError:
@@ -73,7 +75,7 @@ def quietly(folder: Path) -> Iterator[None]:
     logging.set_verbosity_error()
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         if isinstance(error, PrismError):
             raise
         said = " ".join(str(error).split())[:300].rstrip(".")
