@@ -43,8 +43,9 @@ class Arm:
     ``tried_on``: data set → other settings. ``where``: data set → seeds that try each setting there (validation is their
     mean); empty: everywhere, with one. ``against``: the arm it is compared with. ``test``: whether the chosen settings
     go to the test part: always; with a "gain" on validation over that arm, which then goes there too; never, as of a sweep.
-    ``published``: metric → value. ``known``: ROUND/ARM of earlier records; one of the same settings and seed
-    counts. ``cutoffs``: lengths of lists that are looked at, too. ``looks``: whether user subsets are counted.
+    ``published``: metric → value. ``known``: ROUND/ARM of earlier records; one of the same settings and seed counts, and
+    so does one of ``base`` where it is the same training. ``cutoffs``: lengths of lists that are looked at, too.
+    ``looks``: whether user subsets are counted.
     """
 
     name: str
@@ -119,7 +120,7 @@ class Round:
         for number, (one, seed) in enumerate(self.planned(arm, data)):
             record = _read(self.path(arm, data, f"trial-{number}"))
             if record.get("settings") != one:
-                record = _earlier(arm, data, one, seed, "valid")
+                record = self._earlier(arm, data, one, seed, "valid")
             if record:
                 found[number] = record
         return found
@@ -161,10 +162,22 @@ class Round:
         for seed in self.seeds:
             record = _read(self.path(arm, data, f"seed-{seed}"))
             if record.get("settings") != chosen:
-                record = _earlier(arm, data, chosen, seed, "test")
+                record = self._earlier(arm, data, chosen, seed, "test")
             if record:
                 found[seed] = record
         return found
+
+    def _earlier(self, arm: Arm, data: str, settings: Settings, seed: int, part: str) -> Record:
+        """The record of the same training, ``part`` evaluated, by an earlier round or by the arm that this one builds on."""
+        base = self.arm(arm.base)
+        same = base is not None and (base.model, base.plugins, base.metric) == (arm.model, arm.plugins, arm.metric)
+        for place in [arm.known] * bool(arm.known) + [f"{self.name}/{arm.base}"] * same:
+            name, _, old = place.partition("/")
+            for path in sorted((RESULTS / name / data / old).glob("*.json")):
+                record = _read(path)
+                if (record["settings"], record["seed"]) == (settings, seed) and part in record:
+                    return record
+        return {}
 
     def arm(self, name: str) -> Arm | None:
         """The arm of a name."""
@@ -235,16 +248,6 @@ def _parsed(path: Path, written: int) -> Record:
     return found
 
 
-def _earlier(arm: Arm, data: str, settings: Settings, seed: int, with_: str) -> Record:
-    """The record of the same training in an earlier round that has ``with_`` ("valid", "test"); empty where there is none."""
-    name, _, old = arm.known.partition("/")
-    for path in sorted((RESULTS / name / data / old).glob("*.json")) if arm.known else []:
-        record = _read(path)
-        if (record["settings"], record["seed"]) == (settings, seed) and with_ in record:
-            return record
-    return {}
-
-
 def _weights(work: Path, arm: Arm, data: str, what: str) -> Path:
     """Where the weights of the best epoch wait for their test evaluation."""
     return work / data / arm.name / f"{what}.safetensors"
@@ -259,36 +262,41 @@ def mean_and_spread(found: list[dict[str, Any]], metric: str) -> str:
     return f"{np.mean(values):.4f}{spread}"
 
 
-def run(plan: Round, arms: list[Arm], folder: Path, data: list[str], work: Path, jobs: int, hours: float) -> None:
-    """A process for each job, ``jobs`` at a time, until nothing is due or the hours are over."""
+def run(plan: Round, arms: list[Arm], args: argparse.Namespace) -> None:
+    """A process for ``batch`` jobs of an arm, ``jobs`` processes at a time, until nothing is due or the hours are over."""
     start = time.monotonic()
-    running: dict[Future[int], Job] = {}
+    running: dict[Future[int], list[Job]] = {}
     failed: set[Job] = set()
 
-    def launch(job: Job) -> int:
-        stage, arm, name, number = job
-        command = [sys.executable, "-m", f"benchmarks.{plan.name}", stage, str(folder), "--work", str(work)]
-        command += ["--only", arm, "--data", name, "--number", str(number)]
+    def due() -> list[Job]:
+        return [job for job in plan.due(arms, args.data) if job[0] in args.stages]
+
+    def launch(batch: list[Job]) -> int:
+        stage, arm, name, _ = batch[0]
+        command = [sys.executable, "-m", f"benchmarks.{plan.name}", stage, str(args.folder), "--work", str(args.work)]
+        command += ["--only", arm, "--data", name, "--number", *(str(number) for *_, number in batch)]
         # a session of its own: some schedulers share the processor by session
         return subprocess.run(command, check=False, stdout=subprocess.DEVNULL, start_new_session=True).returncode
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool:
         while True:
-            left = hours * 3600 - (time.monotonic() - start)
-            ready = [job for job in plan.due(arms, data) if job not in running.values() and job not in failed]
-            while left > 0 and ready and len(running) < jobs:
-                job = ready.pop(0)
-                running[pool.submit(launch, job)] = job
+            left = args.hours * 3600 - (time.monotonic() - start)
+            taken = failed.union(*running.values())
+            ready = [job for job in due() if job not in taken]
+            while left > 0 and ready and len(running) < args.jobs:
+                batch = [job for job in ready if job[:3] == ready[0][:3]][: args.batch]
+                ready = [job for job in ready if job not in batch]
+                running[pool.submit(launch, batch)] = batch
             if not running:
                 break
             for done in wait(running, return_when=FIRST_COMPLETED).done:
-                stage, arm, name, number = job = running.pop(done)
-                if done.result():
-                    failed.add(job)
+                batch, broken, still = running.pop(done), bool(done.result()), due()
+                failed |= set([job for job in batch if job in still][:broken])  # those after it had no turn
                 minutes = (time.monotonic() - start) / 60
-                outcome = "FAILED" if done.result() else "done"
-                print(f"{minutes:6.1f} min  {outcome}: {name} {arm} {stage} {number}", flush=True)
-    for stage, arm, name, number in plan.due(arms, data):
+                for stage, arm, name, number in batch:
+                    outcome = "done" if (stage, arm, name, number) not in still else "FAILED or not reached"
+                    print(f"{minutes:6.1f} min  {outcome}: {name} {arm} {stage} {number}", flush=True)
+    for stage, arm, name, number in due():
         print(f"not run: {name} {arm} {stage} {number}")
 
 
@@ -301,8 +309,14 @@ def main(plan: Round, write: Callable[[], str], about: str | None) -> None:
     parser.add_argument("--only", nargs="*", default=["*"], metavar="ARM", help="names, or patterns such as 'vbpr*'")
     parser.add_argument("--data", nargs="*", default=list(plan.data), choices=plan.data)
     parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument(
+        "--batch", type=int, default=1, help="jobs of an arm that share a process: short ones start sooner"
+    )
     parser.add_argument("--hours", type=float, default=4.0)
-    parser.add_argument("--number", type=int, help="of a trial, or a seed; used by run itself")
+    parser.add_argument(
+        "--stages", nargs="*", default=["trial", "final"], choices=("trial", "final"), help="what to run"
+    )
+    parser.add_argument("--number", type=int, nargs="*", default=[], help="of trials, or seeds; used by run itself")
     args = parser.parse_args()
     arms = [arm for arm in plan.arms if any(fnmatch.fnmatchcase(arm.name, asked) for asked in args.only)]
     if not arms:
@@ -310,8 +324,9 @@ def main(plan: Round, write: Callable[[], str], about: str | None) -> None:
     if args.stage == "table":
         print(write())
     elif args.stage == "run":
-        run(plan, arms, args.folder, args.data, args.work, args.jobs, args.hours)
+        run(plan, arms, args)
     else:
-        {"trial": plan.trial, "final": plan.final}[args.stage](
-            arms[0], args.folder, args.data[0], args.number, args.work
-        )
+        for number in args.number:
+            {"trial": plan.trial, "final": plan.final}[args.stage](
+                arms[0], args.folder, args.data[0], number, args.work
+            )

@@ -1,4 +1,4 @@
-"""What the site shows beside the files of docs/: pages of the repository's root and the results of the benchmarks.
+"""What the site shows beside the files of docs/: pages of the repository's root, and the benchmarks' results with figures.
 
 Links in Markdown are those of the repository, so that they work where the files are read as they are; here they are turned
 into those of the site.
@@ -24,15 +24,21 @@ PAGES = {
 }
 """Path in the repository → page of the site."""
 PAGES |= {f"{RESULTS}/{path.name}": f"results/{path.name}" for path in sorted((ROOT / RESULTS).glob("*.md"))}
+FIGURES = {
+    path.relative_to(ROOT).as_posix(): f"results/figures/{path.name}" for path in (ROOT / RESULTS).glob("figures/*.svg")
+}
+"""Path in the repository → place on the site."""
 _SOURCES = {page: path for path, page in PAGES.items()}
 _LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie outside docs/."""
+    """Add the pages that lie outside docs/, and their figures."""
     for path, page in PAGES.items():
         content = _list_of_results() if path == RESULTS else (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=content))
+    for path, place in sorted(FIGURES.items()):
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / path)))
     return files
 
 
@@ -47,7 +53,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if "://" in target or target.startswith("mailto:"):
             return match[0]
         path = posixpath.normpath(posixpath.join(here, target))
-        known = PAGES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
+        known = (
+            PAGES.get(path) or FIGURES.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else None)
+        )
         if known is None:
             return match[0]
         return f"{before}{posixpath.relpath(known, posixpath.dirname(uri) or '.')}{after}"
