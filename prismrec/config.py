@@ -34,6 +34,9 @@ class RunSettings(Strict):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads; 0: all cores that the process may use")
     protocol: Literal["default", "mmrec"] = "default"
+    missing: Literal["mean", "learned"] = Field(
+        "mean", description="what stands in for features that an item lacks: the mean of the others', or a learnt row"
+    )
     metrics: list[str] = Field(default_factory=lambda: list(METRICS), min_length=1)
 
 

@@ -21,10 +21,14 @@ _PARTS = 16  # of a product of a batch's raw rows
 
 @dataclass(frozen=True)
 class Raw:
-    """Raw features of a modality as tensors: ``values`` (I, r), any float type, and ``present`` (I,) bool."""
+    """Raw features of a modality as tensors: ``values`` (I, r), any float type, and ``present`` (I,) bool.
+
+    ``learned``: what stands in for an item that lacks the modality is learnt; else it is the mean of those that are there.
+    """
 
     values: Tensor
     present: Tensor
+    learned: bool = False
 
     @property
     def width(self) -> int:
@@ -50,7 +54,8 @@ class Raw:
 
 
 class Projector(nn.Module):
-    """φ_m: raw features (n, r) → (n, d) through ``net``; an item without the modality stands in with the mean present row.
+    """φ_m: raw features (n, r) → (n, d) through ``net``; an item without the modality stands in with the mean present row,
+    or, where ``raw.learned``, with one row for all such items that starts there and is learnt.
 
     ``trainable``: the raw table itself becomes a parameter that starts at the features, as in the code behind the published
     tables (``freeze=False``). Then the optimizer moves I·r more numbers a step, and new items are projected as they start.
@@ -62,7 +67,13 @@ class Projector(nn.Module):
         super().__init__()
         self.net = net
         self.scratch = _Scratch()
-        self.register_buffer("stand_in", raw.mean())
+        self.learned = (
+            raw.learned and not raw.complete and not trainable
+        )  # a table of its own has a row for each of them
+        if self.learned:
+            self.stand_in = nn.Parameter(raw.mean())
+        else:
+            self.register_buffer("stand_in", raw.mean())
         self.table: nn.Parameter | None = None
         if trainable:
             self.table = nn.Parameter(torch.where(raw.present[:, None], raw.values.float(), self.stand_in))
@@ -74,7 +85,7 @@ class Projector(nn.Module):
             return net(self.table if index is None else take(self.table, index.ids))
         if index is not None:
             ids = index.ids
-            if isinstance(net, _Linear) and raw.values.device.type == "cpu":
+            if isinstance(net, _Linear) and raw.values.device.type == "cpu" and not self.learned:
                 return net.product(lambda: self.scratch.rows(raw, ids, self.stand_in))
             return self._project(net, raw.values.index_select(0, ids), None if raw.complete else raw.present[ids])
         masks = [None] * -(-len(raw.values) // _BLOCK) if raw.complete else raw.present.split(_BLOCK)
@@ -84,7 +95,7 @@ class Projector(nn.Module):
         values = values.to(self.stand_in.dtype)
         if present is not None:
             values = torch.where(present[:, None], values, self.stand_in)
-        if isinstance(net, _Linear) and values.device.type == "cpu":
+        if isinstance(net, _Linear) and values.device.type == "cpu" and not self.learned:
             return net.product(lambda: values)
         return net(values)
 

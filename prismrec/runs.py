@@ -142,7 +142,8 @@ def restore(folder: str | Path, dataset: Dataset, device: torch.device | str = "
     cfg, known = saved_config(folder)
     check_same_data(folder, known, dataset)
     place = torch.device(device)
-    assembly = build(cfg.model, cfg.model_cfg, cfg.plugins, context(dataset.development(), place), cfg.run.seed)
+    ctx = context(dataset.development(), place, cfg.run.missing)
+    assembly = build(cfg.model, cfg.model_cfg, cfg.plugins, ctx, cfg.run.seed)
     checkpoints = Checkpoints(folder / "checkpoint")
     if checkpoints.exists():  # nothing was saved where there was nothing to train
         best = checkpoints.load()[2]

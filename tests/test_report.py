@@ -129,9 +129,9 @@ def test_a_run_page_says_what_its_folder_says(pages: list[Page], folders: list[P
 
 def test_only_a_trained_model_has_curves(pages: list[Page]) -> None:
     assert "Nothing to train" in pages[0].text
-    assert pages[0].source.count("<figure") == 2
+    assert pages[0].source.count("<figure") == 3
     assert "Nothing to train" not in pages[1].text
-    assert pages[1].source.count("<figure") == 4
+    assert pages[1].source.count("<figure") == 5
     assert "rank" in pages[2].text
 
 

@@ -8,8 +8,8 @@ from prismrec.export.tables import Dense
 
 NOTHING = 1.0
 """Weight of all items together that nothing in particular is known of."""
-PENALTY = 1.0
-"""Weight of the vector's length, in units of one item's."""
+PENALTY = 100.0
+"""Weight of the vector's length, in units of the mean square of an item's numbers."""
 
 
 def gram(items: Dense) -> np.ndarray:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -202,7 +203,7 @@ class _Sketch(nn.Module):
         if self.held is not None and self.held[0] is raw and self.held[1] == version:
             return self.held[2]
         rows = [losses.unit(part.float() @ self.matrix) for part in raw.values.split(_BLOCK)]
-        made = Raw(torch.cat(rows), raw.present)
+        made = replace(raw, values=torch.cat(rows))
         self.held = raw, version, made
         return made
 

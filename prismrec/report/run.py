@@ -23,6 +23,7 @@ _GROUPINGS = {
     "activity": ("How much is known of them", "By the number of a user’s training interactions."),
     "popularity": ("How popular their targets are", "By the mean number of training users of a user’s held-out items."),
     "cold items": ("How cold their coldest target is", "By the training users of a user’s rarest held-out item."),
+    "missing features": ("What their targets lack", "By whether one of a user’s held-out items lacks a modality."),
 }
 """Grouping → title and caption of its figure."""
 

@@ -34,6 +34,24 @@ def coldest_target(dataset: Dataset, part: str) -> pl.DataFrame:
     return pl.DataFrame({"user": users[order], "group": labels[number[order]]})
 
 
+def lacking(dataset: Dataset, part: str) -> pl.DataFrame:
+    """Users with a target in ``part`` by whether one of their targets lacks the features of some modality.
+
+    Columns ``user`` (internal id) and ``group``; nobody where every item has all features.
+    """
+    without = np.zeros(dataset.n_items, bool)
+    for modality in dataset.modalities.values():
+        without |= ~modality.present
+    if not without.any():
+        return pl.DataFrame(schema={"user": pl.Int64, "group": pl.String})
+    target = dataset.interactions.part(part)
+    users = np.unique(target.user).astype(np.int64)
+    touched = np.isin(users, target.user[without[target.item]])
+    order = np.argsort(~touched, kind="stable")
+    labels = np.where(touched, "a target lacks a modality", "all targets have all modalities")
+    return pl.DataFrame({"user": users[order], "group": labels[order]})
+
+
 def _activity(dataset: Dataset, part: str) -> pl.DataFrame:
     return user_activity(dataset)
 
@@ -42,6 +60,7 @@ GROUPINGS: Mapping[str, Callable[[Dataset, str], pl.DataFrame]] = {
     "activity": _activity,
     "popularity": target_popularity,
     "cold items": coldest_target,
+    "missing features": lacking,
 }
 """Name of a grouping → users (internal ids) of a part with the label of their group, in order of the groups."""
 
@@ -49,6 +68,7 @@ PLACED_BY: Mapping[str, str] = {
     "activity": "the user's number of training items",
     "popularity": "the mean number of training users of the user's held-out items",
     "cold items": "the number of training users of the user's rarest held-out item",
+    "missing features": "whether one of the user's held-out items lacks a modality",
 }
 """Name of a grouping → what a user is placed by. The first two make about equal quarters."""
 

@@ -9,7 +9,7 @@ import pytest
 from program import dataset as drawn
 
 from prismrec.data.dataset import Dataset
-from prismrec.studies.groups import COLD, GROUPINGS, PLACED_BY, coldest_target, rows_by_group
+from prismrec.studies.groups import COLD, GROUPINGS, PLACED_BY, coldest_target, lacking, rows_by_group
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,14 @@ def test_only_the_ranked_part_and_training_rows_are_counted(data: Dataset) -> No
     for by, group in GROUPINGS.items():
         whole = group(data, "valid")
         assert whole.equals(group(data.development(), "valid")), by
+
+
+def test_users_whose_targets_lack_features_are_a_group_where_there_are_any(data: Dataset) -> None:
+    whole = {m: modality.present for m, modality in data.modalities.items()}
+    test = data.interactions.part("test")
+    for user, label in lacking(data, "test").iter_rows():
+        items = test.item[test.user == user]
+        assert (label == "a target lacks a modality") == (not all(present[items].all() for present in whole.values()))
+    complete = drawn(n_users=30, n_items=40, interactions=6.0, missing=0.0)
+    assert lacking(complete, "test").is_empty()
+    assert {by for by, _ in rows_by_group(complete, "test", np.arange(30))} == GROUPINGS.keys() - {"missing features"}
