@@ -117,7 +117,7 @@ def as_bytes(image: Any, format: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def shop(folder: Path, n: int = 12, **more: Any) -> Path:
+def shop(folder: Path, n: int = 20, **more: Any) -> Path:
     """A data set of ``n`` items with titles, the first ones with a picture file each below ``folder``/pictures."""
     import polars as pl
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from prismrec.data.dataset import Dataset
 from prismrec.encode.pictures import SUFFIXES
-from prismrec.encode.pipeline import Content
+from prismrec.encode.pipeline import Content as Content
 from prismrec.errors import PrismError
 
 PICTURE = ("picture", "image", "poster", "image_file", "picture_file", "poster_file", "image_path")

@@ -106,6 +106,43 @@ def add_features(
     return new, Made(modality or kind, made, gathered, encoded, parameters, len(rows) if steps else 0)
 
 
+def features_like(
+    dataset: Dataset,
+    modality: str,
+    given: Sequence[contents.Content],
+    *,
+    workers: int = 1,
+    remember: bool = True,
+    settings: Settings = PLAIN,
+) -> Modality:
+    """Features of new contents (files, pictures as bytes, texts as UTF-8, or None), as those of ``dataset`` were made.
+
+    The encoder and the fitted transform are those that ``add_features`` used, so that the new rows (n, r) may stand beside
+    the old ones: of items that are new, say. Raises ``PrismError`` where the modality was not made by ``add_features``, or
+    where the encoder or its libraries are others now.
+    """
+    steps = [s for s in dataset.provenance.get("steps", []) if s.get("step") == "encode" and s["modality"] == modality]
+    if not steps or modality not in dataset.modalities:
+        made = sorted({s["modality"] for s in dataset.provenance.get("steps", []) if s.get("step") == "encode"})
+        raise PrismError(
+            f"The features of {modality!r} in {dataset.name} were not made by PrismRec, so others cannot be made like them; "
+            f"made by it were: {', '.join(made) or 'none'}."
+        )
+    said = steps[-1]
+    encoder = load(said["encoder"], said["kind"], settings)
+    if encoder.key != said["key"]:
+        raise PrismError(
+            f"The encoder {said['encoder']} is not the one that made {modality!r} of {dataset.name}: its weights, its "
+            "precision or the versions of its libraries are others. Encode the whole catalogue again: `prismrec data encode`."
+        )
+    old = dataset.modalities[modality]
+    with opened(encoder.key, encoder.width, wanted=remember) as cache:
+        found = encode(encoder, given, cache=cache, workers=workers)
+    values = transform.transformed(found.values, old.transform, old.values.dtype.name)
+    values[~found.present] = 0
+    return Modality(values, found.present, old.transform)
+
+
 def counted(reasons: Mapping[int, str]) -> str:
     """``3 no file, 1 empty file``: the most frequent first."""
     names, counts = np.unique(list(reasons.values()), return_counts=True)

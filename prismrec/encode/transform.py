@@ -149,6 +149,23 @@ def _moments(block: Block, rows: np.ndarray, *, full: bool) -> tuple[np.ndarray,
     return mean, second / len(rows)
 
 
+def _directions(block: Block, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (d,), variances (k,) falling, and their directions (d, k), in double precision."""
+    width = block(rows[:1]).shape[1]
+    if len(rows) >= width:
+        mean, covariance = _moments(block, rows, full=True)
+        variance, directions = np.linalg.eigh(covariance)
+        return mean, variance[::-1].clip(0), directions[:, ::-1]
+    # fewer rows than columns: the same from the inner products of rows, which are fewer
+    centred = block(rows)
+    mean = centred.mean(axis=0)
+    centred = centred - mean
+    variance, weights = np.linalg.eigh(centred @ centred.T / len(rows))
+    variance, weights = variance[::-1].clip(0), weights[:, ::-1]
+    directions = centred.T @ weights
+    return mean, variance, directions / np.maximum(np.linalg.norm(directions, axis=0), 1e-300)
+
+
 def _fit_standardise(block: Block, rows: np.ndarray, size: float | None) -> dict[str, np.ndarray]:
     mean, variance = _moments(block, rows, full=False)
     spread = np.sqrt(variance)
@@ -158,9 +175,7 @@ def _fit_standardise(block: Block, rows: np.ndarray, size: float | None) -> dict
 
 
 def _fit_pca(block: Block, rows: np.ndarray, size: float | None, *, whiten: bool = False) -> dict[str, np.ndarray]:
-    mean, covariance = _moments(block, rows, full=True)
-    variance, directions = np.linalg.eigh(covariance)
-    variance, directions = variance[::-1].clip(0), directions[:, ::-1]
+    mean, variance, directions = _directions(block, rows)
     real = int((np.sqrt(variance) > _FLAT * np.sqrt(variance[0])).sum()) if variance[0] > 0 else 0
     if not real:
         raise PrismError("All items have the same features, so no direction has any variance; use --transform none.")

@@ -37,6 +37,16 @@ def test_pca_keeps_the_directions_of_most_variance() -> None:
     np.testing.assert_allclose(parameters["0.pca.share"], (s[:3] ** 2).sum() / (s**2).sum(), rtol=1e-5)
 
 
+def test_with_fewer_rows_than_columns_it_is_the_same() -> None:
+    few = ROWS[:6]
+    wide = np.concatenate([VALUES, VALUES[:, ::-1] ** 2], axis=1)
+    parameters = transform.fit(wide, few, transform.parse("pca:4"))
+    centred = wide[few].astype(np.float64) - wide[few].mean(0, dtype=np.float64)
+    _, s, v = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(np.abs(parameters["0.pca.matrix"]), np.abs(v[:4].T), atol=1e-3)
+    np.testing.assert_allclose(parameters["0.pca.variance"], s[:4] ** 2 / 6, rtol=1e-4)
+
+
 def test_pca_gives_as_many_directions_as_there_are() -> None:
     assert through("pca:128").shape == (60, 5)
     assert through("whiten").shape == (60, 5)
