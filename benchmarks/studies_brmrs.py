@@ -15,6 +15,7 @@ from prismrec.figures import Line, curves
 COMPONENTS = (BACKBONE, "br-mrs", "br-mrs-chns", "br-mrs-synergy")
 STRATEGIES = ("br-mrs-chns", "br-mrs-chns own", "br-mrs-chns fused", "br-mrs-chns uniform")
 CUTOFFS = (5, 10, 20, 50)
+GROUPS = (("chns.weight", "synergy.weight"), ("synergy.margin",), ("chns.candidates",))  # a figure each
 SIGNS = {"chns.weight": "λ_h", "synergy.weight": "λ_s", "synergy.margin": "θ", "chns.candidates": "n, candidates"}
 
 
@@ -82,25 +83,25 @@ def _subsets(plan: Round, data: str) -> list[str]:
 
 def _sweeps(plan: Round, data: str) -> list[str]:
     lines: list[str] = []
-    for group in (("chns.weight", "synergy.weight"), ("synergy.margin",), ("chns.candidates",)):
+    host = plan.arm(BACKBONE)
+    alone = None if host is None else plan.best_score(host, data)
+    for group in GROUPS:
         drawn: dict[str, Line] = {}
+        marks = sorted({x for key in group for x in SWEPT[key]})
         for key in group:
             arm = plan.arm(f"br-mrs by {key}")
             if arm is None or not arm.is_on(data):
                 continue
-            found = [
-                (x, v) for x, v in zip(SWEPT[key], first_scores(plan, arm, data), strict=False) if math.isfinite(v)
-            ]
+            scores = zip(SWEPT[key], first_scores(plan, arm, data), strict=False)
+            found = [(float(marks.index(x)), v) for x, v in scores if math.isfinite(v)]
             if len(found) > 2:
-                drawn[SIGNS[key]] = ([x for x, _ in found], [v for _, v in found])
+                drawn[SIGNS[key] if len(group) > 1 else "br-mrs"] = ([x for x, _ in found], [v for _, v in found])
         if not drawn:
             continue
-        xs = [x for values, _ in drawn.values() for x in values]
-        host = plan.best_score(plan.arm(BACKBONE), data)  # type: ignore[arg-type]
-        if host is not None:
-            drawn["the backbone alone"] = ([min(xs), max(xs)], [host, host])
+        if alone is not None:
+            drawn["the backbone alone"] = ([0.0, len(marks) - 1.0], [alone, alone])
         names = ", ".join(SIGNS[key] for key in group)
-        svg = curves(drawn, "validation recall@20", x="value" if len(group) > 1 else names, multiples=min(xs) > 0)
+        svg = curves(drawn, "validation recall@20", x=names, ticks=[f"{x:g}" for x in marks])
         says = f"br-mrs on {TITLES[data]}: validation by {names}"
         lines.append(figure(f"studies-br-mrs-{'-'.join(k.replace('.', '-') for k in group)}-{data}", svg, says))
     return [f"### Sensitivity on {TITLES[data]}: one setting at a time, the others as chosen", *lines] if lines else []
