@@ -92,6 +92,7 @@ def prepare(
     source = kind_named(kind)
     if images is not None and not images.is_dir():
         raise PrismError(f"{images} is no folder; name the folder that holds the pictures with --images.")
+    reading.folder.mkdir(parents=True, exist_ok=True)
     catalogue = source.read(list(paths), reading, **_taken(source, options, item_id, items))
     core = catalogue.k_core if k_core is None else k_core
     log, before = thinned(catalogue.log, core, reading)
