@@ -37,6 +37,9 @@ def train(
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads (all cores).")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run (runs/DATA-MODEL-seed).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with an interrupted run.")] = None,
+    warm_start: Annotated[
+        Path | None, typer.Option("--warm-start", help="Start from what a finished run learnt, with its settings.")
+    ] = None,
     track: Annotated[
         list[str] | None, typer.Option("--track", help="tensorboard or mlflow, beside metrics.jsonl; may be repeated.")
     ] = None,
@@ -47,6 +50,8 @@ def train(
     Example: **prismrec train data/baby --model freedom --plugin clear --set model.layers=2 --out runs/first**
 
     Example: **prismrec train --resume runs/first**
+
+    Example: **prismrec train data/baby-december --warm-start runs/first --out runs/december**
     """
     from prismrec import experiment
     from prismrec.data.sources import read
@@ -56,11 +61,14 @@ def train(
     console = Console(stderr=True, quiet=quiet)
     if resume is not None:
         given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
-                 "--seed": seed, "--device": device, "--threads": threads, "--out": out}  # fmt: skip
+                 "--seed": seed, "--device": device, "--threads": threads, "--out": out,
+                 "--warm-start": warm_start}  # fmt: skip
         _resume(resume, data, [name for name, value in given.items() if value is not None], console, quiet, track or ())
         return
     if data is None:
         raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
+    if warm_start is not None:
+        config = _earlier(warm_start, {"--model": model, "--plugin": plugin, "--config": config})
     if model is not None:  # what can be said before the data is read, which may take long
         recipe_named(model)
     for name in plugin or []:
@@ -83,7 +91,23 @@ def train(
         threads=threads,
     )
     folder = out or _free(Path("runs") / f"{dataset.name}-{cfg.label}-seed{cfg.run.seed}")
+    if warm_start is not None:
+        from prismrec import warm
+
+        for line in warm.start(warm_start, cfg, dataset, folder, data).sentences():
+            say(console, line)
     _run(cfg, dataset, source, folder, data, console, quiet, track or ())
+
+
+def _earlier(run: Path, given: dict[str, object]) -> Path:
+    """The settings of a finished run that another starts from."""
+    from prismrec.run_folder import saved_result
+
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise PrismError(f"--warm-start keeps the settings of {run}; leave out {', '.join(names)}, change others with --set.")
+    saved_result(run)
+    return run / "config.yaml"
 
 
 def _resume(
