@@ -60,6 +60,11 @@ def test_texts_go_through_too(address: str, models: Path) -> None:
 
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason='Ray is not installed: pip install "prismrec[ray]"')
+    ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "prismrec[ray]"')
+
+    def absent(**options: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", absent)
     with pytest.raises(PrismError, match="no Ray cluster at 'auto'"), on_ray.cluster("auto", 2):
         pass
