@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -62,6 +63,47 @@ def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
+def write_lists(lists: pl.DataFrame, output: Path) -> None:
+    """Write them whole or not at all, in the form that the file's name ends in."""
+    from prismrec.io import atomic
+
+    with atomic(output) as part:
+        if output.suffix == ".parquet":
+            lists.write_parquet(part)
+        elif output.suffix == ".csv":
+            lists.write_csv(part)
+        else:
+            lists.write_json(part)
+
+
+Groups = Mapping[str, Mapping[str, Means]]
+"""Grouping → label → number of users and means of metrics."""
+
+
+def show_groups(console: Console, groups: Groups) -> None:
+    """A table of each grouping: a row for each group."""
+    for by, found in groups.items():
+        names = list(dict.fromkeys(name for means in found.values() for name in means))
+        table = Table(box=box.SIMPLE_HEAD, padding=0, header_style="bold")
+        table.add_column(by, no_wrap=True)
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for label, means in found.items():
+            cells = (f"{int(means[name]):,}" if name == "users" else number(means[name]) for name in names)
+            table.add_row(label, *cells)
+        show_whole(console, table)
+
+
+def flat(groups: Groups) -> dict[str, float]:
+    """The same in one level: ``grouping: label: metric`` → value."""
+    return {
+        f"{by}: {label}: {name}": value
+        for by, found in groups.items()
+        for label, means in found.items()
+        for name, value in means.items()
+    }
+
+
 def lists_table(lists: pl.DataFrame) -> Table:
     """Recommended lists, a line between users. Titles are shown as they are, brackets and all."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
@@ -69,8 +111,8 @@ def lists_table(lists: pl.DataFrame) -> Table:
         table.add_column(name, justify="right" if name in ("rank", "score") else "left", overflow="fold")
     before = None
     for row in lists.iter_rows(named=True):
-        if before is not None and row["user"] != before:
+        if before is not None and row.get("user") != before:
             table.add_section()
-        before = row["user"]
+        before = row.get("user")
         table.add_row(*(Text(number(value) if isinstance(value, float) else str(value)) for value in row.values()))
     return table

@@ -6,13 +6,15 @@ comes from the part that is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
+import torch
 
 from prismrec.data.dataset import Dataset
-from prismrec.evaluate import target_popularity, training_popularity, user_activity
+from prismrec.evaluate import Protocol, by_warmth, target_popularity, training_popularity, user_activity
+from prismrec.types import Reps
 
 COLD = 5
 """Training users up to which an item counts as cold."""
@@ -71,6 +73,31 @@ PLACED_BY: Mapping[str, str] = {
     "missing features": "whether one of the user's held-out items lacks a modality",
 }
 """Name of a grouping → what a user is placed by. The first two make about equal quarters."""
+
+
+def grouped(
+    reps: Reps, dataset: Dataset, part: str, rules: Protocol, metrics: Sequence[str], device: torch.device | str = "cpu"
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Means of ``metrics`` on ``part`` by warm and cold items apart, and for each group of users.
+
+    Grouping → label → ``users`` (their number) and each metric. ``items`` is by kinds of items (``evaluate.by_warmth``), where
+    the data has cold ones; the others are ``GROUPINGS`` that tell users apart.
+    """
+    by_kind = by_warmth(dataset, part, rules, metrics, device)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    evaluation = by_kind["all"].evaluate(reps)
+    if len(by_kind) > 1:
+        found["items"] = {
+            kind: {"users": len(evaluator.users), **(evaluation.mean if kind == "all" else evaluator(reps))}
+            for kind, evaluator in by_kind.items()
+        }
+    user = evaluation.per_user["user"].to_numpy()
+    names = [name for name in evaluation.mean if name in evaluation.per_user.columns]
+    values = evaluation.per_user.select(names).to_numpy()
+    for (by, label), rows in rows_by_group(dataset, part, user).items():
+        means = dict(zip(names, map(float, values[rows].mean(0)), strict=True))
+        found.setdefault(by, {})[label] = {"users": len(rows), **means}
+    return {by: groups for by, groups in found.items() if len(groups) > 1}
 
 
 def rows_by_group(dataset: Dataset, part: str, user: np.ndarray) -> dict[tuple[str, str], np.ndarray]:

@@ -208,6 +208,31 @@ def test_one_modality_and_seen_items(runs: dict[str, Path]) -> None:
     assert len(everything.splitlines()) == 41
 
 
+def test_lists_for_somebody_of_whom_items_are_known(runs: dict[str, Path]) -> None:
+    asked = ["recommend", runs["freedom"], "--for", "i00003", "--for", "i00017", "-k", "4"]
+    rows = json.loads(call(*asked, "-f", "json").out)
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4] and "user" not in rows[0]
+    assert not {"i00003", "i00017"} & {row["item"] for row in rows}
+    shown = call(*asked)
+    assert shown.status == 0 and rows[0]["item"] in shown.out
+    assert "or everybody with --all" in call(*asked, "--user", "u00001").sentence
+
+
+def test_groups_of_items_and_users_are_evaluated_apart(runs: dict[str, Path]) -> None:
+    asked = ["evaluate", runs["freedom"], "--groups", "--metric", "recall@10"]
+    found = json.loads(call(*asked, "--format", "json").out)
+    assert {"activity", "popularity"} <= found["groups"].keys()
+    for groups in found["groups"].values():
+        assert len(groups) > 1 and all({"users", "recall@10"} <= means.keys() for means in groups.values())
+    parts = found["groups"]["activity"].values()
+    whole = sum(means["users"] * means["recall@10"] for means in parts) / sum(means["users"] for means in parts)
+    assert whole == pytest.approx(found["metrics"]["recall@10"])
+    assert "activity" in call(*asked).out
+    lines = call(*asked, "--format", "csv").out.splitlines()
+    assert any(line.startswith("activity: ") and ": recall@10," in line for line in lines)
+    assert "name a run folder" in call("evaluate", "--scores", "x.npz", "--data", "y", "--groups").sentence
+
+
 def test_titles_are_shown_as_they_are(tmp_path: Path) -> None:
     """Square brackets are markup to the library that draws tables; a title must survive it."""
     titles = [f"[bold]Kettle {i}[/] [/nothing]" for i in range(DATA.n_items)]
