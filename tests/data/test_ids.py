@@ -35,6 +35,21 @@ def test_unknown_ids_are_named():
         IdMap(pl.Series([1, 2])).encode(["x"])
 
 
+@given(IDS, st.data())
+def test_few_ids_are_found_as_many_are(ids, data):
+    known = IdMap(pl.Series(ids), "user")
+    other = st.sampled_from(ids) | (st.integers(-9, 9) if isinstance(ids[0], int) else st.text(max_size=2))
+    asked = data.draw(st.lists(other, min_size=1, max_size=6))
+    assert known.find(asked).tolist() == known.find(asked * 300)[: len(asked)].tolist()
+    assert known.names(known.find([ids[-1]])) == [ids[-1]] and known.names(np.arange(len(ids))) == ids
+
+
+def test_ids_that_share_a_hash_are_told_apart(monkeypatch):
+    monkeypatch.setattr(pl.Series, "hash", lambda self: pl.Series(np.zeros(len(self), np.uint64)))
+    known = IdMap(pl.Series(["a", "b", "c"]))
+    assert known.find(["c", "zz", "a"]).tolist() == [2, -1, 0]
+
+
 def test_digests_tell_texts_apart_and_types_do_not_matter():
     digest = IdMap(pl.Series(["ab", "c"])).digest()
     assert digest != IdMap(pl.Series(["a", "bc"])).digest() != IdMap(pl.Series(["c", "ab"])).digest()
