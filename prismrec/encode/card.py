@@ -10,9 +10,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from prismrec.encode.pipeline import Content
 
 FOLDER = "cards"
 CATEGORY = ("category", "categories", "genres", "genre", "brand")
-_QUERIES, _NEAREST, _SAMPLE, _EXAMPLES = 8, 6, 400, 5
+_QUERIES, _NEAREST, _SAMPLE, _PAIRED, _EXAMPLES = 8, 6, 400, 200, 5
 
 
 @dataclass(frozen=True)
@@ -230,16 +231,17 @@ def _shared(dataset: Dataset, unit: _Unit, same: Mapping[int, int]) -> tuple[str
         return None
     words = [set(_split(value)) for value in dataset.item_table[column].to_list()]
     queries = unit.sample(_SAMPLE)
-    pairs = [(q, near[0][0]) for q, near in _near(unit, queries, same, 1) if near]
-    others = np.random.default_rng(1).permutation(queries)
-    pairs, random = (
-        [p for p in pairs if words[p[0]] and words[p[1]]],
-        [(q, o) for q, o in zip(queries.tolist(), others.tolist(), strict=True) if q != o and words[q] and words[o]],
-    )
-    if not pairs or not random:
+    nearest = [(q, near[0][0]) for q, near in _near(unit, queries, same, 1) if near]
+    near, chance = (_sharing(words, pairs) for pairs in (nearest, combinations(queries[:_PAIRED].tolist(), 2)))
+    if near is None or chance is None:
         return None
-    near, chance = (float(np.mean([bool(words[a] & words[b]) for a, b in some])) for some in (pairs, random))
     return column, near, chance
+
+
+def _sharing(words: Sequence[set[str]], pairs: Iterable[tuple[int, int]]) -> float | None:
+    """In which share of the pairs that have words at all both have one in common."""
+    found = [bool(words[a] & words[b]) for a, b in pairs if words[a] and words[b]]
+    return sum(found) / len(found) if found else None
 
 
 def _split(value: Any) -> list[str]:
