@@ -34,10 +34,11 @@ from prismrec.io import atomic, write_json
 from prismrec.machine import cpu_threads, memory_kept, peak_memory_mb, pick_device
 from prismrec.models import Context
 from prismrec.nn import Raw
+from prismrec.parallel import Crew
 from prismrec.recipes import expand
 from prismrec.run_folder import Log, check_free, held, is_trial, saved_trial, write_trial
 from prismrec.sampling import Sampler
-from prismrec.train import Watcher, fit
+from prismrec.train import ALONE, Watcher, fit
 from prismrec.types import Reps
 
 
@@ -143,17 +144,26 @@ def run(
     folder: Path | None = None,
     watcher: Watcher | None = None,
     data: str | None = None,
+    crew: Crew = ALONE,
 ) -> Result:
     """Train, choose the epoch on validation, then evaluate it on the test split, once.
 
     ``folder`` is created, or gone on with if it holds an unfinished run of the same settings. ``data`` is where the data set
-    was read from, kept for resuming.
+    was read from, kept for resuming. ``crew``: the processes that train together, of which this is the first; the others
+    call ``assist``.
     """
     dataset.require("test")
     if folder is not None:
         check_free(folder, cfg, dataset)
-    with _trained(cfg, dataset, folder, watcher, data) as (assembly, progress, built):
+    with _trained(cfg, dataset, folder, watcher, data, crew) as (assembly, progress, built):
         return _finish(cfg, dataset, assembly, progress, folder, built)
+
+
+def assist(cfg: RunConfig, dataset: Dataset, folder: Path, crew: Crew) -> None:
+    """Train along with the first process of a crew, which calls ``run``. Writes nothing, and sees no test row."""
+    with cpu_threads(cfg.run.threads), memory_kept():
+        assembly, sampler = assemble(cfg, dataset.development(), pick_device(cfg.run.device))
+        fit(assembly, sampler, lambda reps: {}, cfg.train, Checkpoints(folder / "checkpoint"), None, crew)
 
 
 def explore(
@@ -177,7 +187,12 @@ def explore(
 
 @contextmanager
 def _trained(
-    cfg: RunConfig, dataset: Dataset, folder: Path | None, watcher: Watcher | None, data: str | None
+    cfg: RunConfig,
+    dataset: Dataset,
+    folder: Path | None,
+    watcher: Watcher | None,
+    data: str | None,
+    crew: Crew = ALONE,
 ) -> Iterator[tuple[Assembly, Progress, float]]:
     """The model as of its best epoch, how training went, and the seconds that building it took; ``folder`` is held."""
     dataset.require("train", "valid")
@@ -191,15 +206,12 @@ def _trained(
         )  # before anything is written: data may not suit the model
         built = time.perf_counter() - start
         if folder is None:
-            yield assembly, fit(assembly, sampler, validate, cfg.train, None, watcher), built
+            yield assembly, fit(assembly, sampler, validate, cfg.train, None, watcher, crew), built
             return
         with held(folder, cfg, dataset, data):
             checkpoints = Checkpoints(folder / "checkpoint")
-            yield (
-                assembly,
-                fit(assembly, sampler, validate, cfg.train, checkpoints, Log(folder, checkpoints, watcher)),
-                built,
-            )
+            log = Log(folder, checkpoints, watcher)
+            yield assembly, fit(assembly, sampler, validate, cfg.train, checkpoints, log, crew), built
 
 
 def _finish(

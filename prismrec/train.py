@@ -17,10 +17,12 @@ from prismrec.assembly import Assembly
 from prismrec.checkpoint import Checkpoints, Progress, load_module, pack, unpack
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Strict
+from prismrec.parallel import Crew
 from prismrec.sampling import Pool, Sampler, generator
 from prismrec.types import Reps
 
 Validate = Callable[[Reps], dict[str, float]]
+ALONE = Crew()
 _RESEED, _REDRAW = 1 << 20, 1 << 21  # random streams beside those of the sampler
 
 
@@ -88,11 +90,13 @@ def fit(
     cfg: TrainConfig,
     checkpoints: Checkpoints | None = None,
     watcher: Watcher | None = None,
+    crew: Crew = ALONE,
 ) -> Progress:
     """Train until the stopping rule is met; on return ``assembly`` holds the weights of the best validation epoch.
 
     Goes on from ``checkpoints`` where there is one. All randomness of an epoch comes from the sampler's seed and the epoch's
     number, so that an interrupted run ends in the same bits as one that never was. A loss that is not finite is an error.
+    ``crew``: the processes that train together; all call this, and the first validates and keeps ``checkpoints``.
     """
     if not assembly.trainable:
         return Progress(done=True, why="nothing to train")
@@ -103,28 +107,32 @@ def fit(
     if checkpoints is not None and checkpoints.exists():
         progress, last, best = checkpoints.load()
         unpack(last, assembly, optimizer, scaler)
+    crew.same(assembly.state_dict().values())
     progress = _stop(replace(progress, done=False, why=""), cfg)  # the budget may have grown since
     saved = time.perf_counter()
     while not progress.done:
         start = time.perf_counter()
-        record = _train_epoch(assembly, sampler, optimizer, scaler, cfg, progress.epoch, watcher)
+        record = _train_epoch(assembly, sampler, optimizer, scaler, cfg, progress.epoch, watcher, crew)
         trained = time.perf_counter()
+        (seconds,) = crew.told([trained - start])
         value, record["valid"] = float("-inf"), None
         end = trained
-        final = progress.epoch + 1 == cfg.epochs or 0 < cfg.seconds <= progress.seconds + trained - start
+        final = progress.epoch + 1 == cfg.epochs or 0 < cfg.seconds <= progress.seconds + seconds
         if (
             final or (progress.epoch + 1) % cfg.every == 0
         ):  # an epoch that ends training is validated, or it would be lost
-            record["valid"] = validate(assembly.represent())
-            value = pick(record["valid"], cfg.metric)
+            if crew.first:
+                record["valid"] = validate(assembly.represent())
+                value = pick(record["valid"], cfg.metric)
             end = time.perf_counter()
-        record |= {"seconds": trained - start, "seconds_evaluation": end - trained}
-        progress = _stop(progress.after(record, value, end - start), cfg)
+        value, validated = crew.told([value, end - trained])
+        record |= {"seconds": seconds, "seconds_evaluation": validated}
+        progress = _stop(progress.after(record, value, seconds + validated), cfg)
         if progress.best_epoch == progress.epoch:
             best = clone(assembly)
         if watcher is not None:
             watcher.epoch(record, progress)
-        if checkpoints is not None and (progress.done or end - saved >= cfg.checkpoint_seconds):
+        if checkpoints is not None and crew.first and (progress.done or end - saved >= cfg.checkpoint_seconds):
             checkpoints.save(progress, pack(assembly, optimizer, scaler), best)
             saved = time.perf_counter()
     load_module(assembly, {name: value.to(device) for name, value in best.items()})
@@ -151,6 +159,7 @@ def _train_epoch(
     cfg: TrainConfig,
     epoch: int,
     watcher: Watcher | None,
+    crew: Crew,
 ) -> dict[str, Any]:
     device = next(assembly.parameters()).device
     rate = learning_rate(cfg, epoch)
@@ -162,23 +171,28 @@ def _train_epoch(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(generator(sampler.seed, epoch, _RESEED).initial_seed())  # dropout and noise of this epoch
         assembly.start_epoch(epoch, generator(sampler.seed, epoch, _REDRAW, device=device))
+        crew.same(assembly.buffers())
         for done, batch in enumerate(sampler.epoch(epoch), 1):
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, dtype, enabled=cfg.precision != "fp32"):
-                terms = assembly.loss(batch)
-            scaler.scale(functools.reduce(torch.add, terms.values())).backward()
+            part, terms = crew.share(batch), dict[str, Tensor]()
+            if len(part.user):  # the last batch may have fewer rows than there are processes
+                with torch.autocast(device.type, dtype, enabled=cfg.precision != "fp32"):
+                    terms = assembly.loss(part)
+                scaler.scale(functools.reduce(torch.add, terms.values())).backward()
+            crew.average(assembly, len(part.user) / len(batch.user))
             if cfg.clip > 0:
                 scaler.unscale_(optimizer)
                 torch.nn.utils.clip_grad_norm_(assembly.parameters(), cfg.clip)
             scaler.step(optimizer)
             scaler.update()
             for name, term in terms.items():  # summed where they are: nothing waits for the device within an epoch
-                term = term.detach().float() * len(batch.user)
+                term = term.detach().float() * len(part.user)
                 sums[name] = sums[name] + term if name in sums else term
             rows += len(batch.user)
             if watcher is not None:
                 watcher.step(epoch + 1, done, len(sampler))
-    means = {name: float(total) / rows for name, total in sums.items()}
+    totals = crew.total(torch.stack(list(sums.values()))).tolist()
+    means = {name: total / rows for name, total in zip(sums, totals, strict=True)}
     for name, mean in means.items():
         if not math.isfinite(mean):
             raise PrismError(

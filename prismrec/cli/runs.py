@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from prismrec.cli import crew as crew_
 from prismrec.cli import options
 from prismrec.cli.options import Part, TableFormat
 from prismrec.cli.tables import Groups, flat, lists_table, show_groups, show_metrics, stdout, write_lists
@@ -41,6 +42,9 @@ def train(
     track: Annotated[
         list[str] | None, typer.Option("--track", help="tensorboard or mlflow, beside metrics.jsonl; may be repeated.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that train together, each its part of every batch.")
+    ] = 1,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model, choose the epoch on validation, and evaluate it once on the test split.
@@ -50,18 +54,28 @@ def train(
     Example: **prismrec train --resume runs/first**
 
     Example: **prismrec train data/baby-december --warm-start runs/first --out runs/december**
+
+    Example: **prismrec train data/large --model vbpr --workers 4 --out runs/large**
     """
-    from prismrec import experiment
+    from prismrec import experiment, parallel
     from prismrec.data.sources import read
     from prismrec.plugins import plugin_named
     from prismrec.recipes import recipe_named
 
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=quiet or parallel.helper())
     if resume is not None:
         given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
                  "--seed": seed, "--device": device, "--threads": threads, "--out": out,
                  "--warm-start": warm_start}  # fmt: skip
-        _resume(resume, data, [name for name, value in given.items() if value is not None], console, quiet, track or ())
+        _resume(
+            resume,
+            data,
+            [name for name, value in given.items() if value is not None],
+            console,
+            quiet,
+            track or (),
+            workers,
+        )
         return
     if data is None:
         raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
@@ -71,7 +85,9 @@ def train(
         recipe_named(model)
     for name in plugin or []:
         plugin_named(name)
-    if out is not None and (out / "config.yaml").exists():
+    if parallel.called() and out is None:
+        raise PrismError("Several processes that train together need to be told their folder: give --out.")
+    if out is not None and (out / "config.yaml").exists() and not parallel.called():  # these may have begun it just now
         raise PrismError(
             f"{out} already holds a run. Name another folder with --out, or go on with it: prismrec train --resume {out}"
         )
@@ -94,7 +110,7 @@ def train(
 
         for line in warm.start(warm_start, cfg, dataset, folder, data).sentences():
             say(console, line)
-    _run(cfg, dataset, source, folder, data, console, quiet, track or ())
+    _run(cfg, dataset, source, folder, data, console, quiet, track or (), workers)
 
 
 def _earlier(run: Path, given: dict[str, object]) -> Path:
@@ -103,16 +119,18 @@ def _earlier(run: Path, given: dict[str, object]) -> Path:
 
     names = [name for name, value in given.items() if value is not None]
     if names:
-        raise PrismError(f"--warm-start keeps the settings of {run}; leave out {', '.join(names)}, change others with --set.")
+        raise PrismError(
+            f"--warm-start keeps the settings of {run}; leave out {', '.join(names)}, change others with --set."
+        )
     saved_result(run)
     return run / "config.yaml"
 
 
 def _resume(
-    folder: Path, data: str | None, given: list[str], console: Console, quiet: bool, track: Sequence[str]
+    folder: Path, data: str | None, given: list[str], console: Console, quiet: bool, track: Sequence[str], workers: int
 ) -> None:
     """Go on with an interrupted run, or say that it is finished."""
-    from prismrec import run_folder
+    from prismrec import parallel, run_folder
     from prismrec.data.sources import read
     from prismrec.runs import data_of
 
@@ -123,11 +141,12 @@ def _resume(
     cfg, known = run_folder.saved_config(folder)
     if run_folder.finished(folder):
         say(console, f"{folder} is finished; there is nothing to resume.", "dim")
-        _conclude(run_folder.saved_result(folder), folder, quiet)
+        if not parallel.helper():
+            _conclude(run_folder.saved_result(folder), folder, quiet)
         return
     where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
     say(console, f"reading {where} …", "dim")
-    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track)
+    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track, workers)
 
 
 def _run(
@@ -139,17 +158,32 @@ def _run(
     console: Console,
     quiet: bool,
     track: Sequence[str],
+    workers: int,
 ) -> None:
-    from prismrec import experiment
+    from prismrec import experiment, parallel, run_folder
+    from prismrec.machine import pick_device
     from prismrec.tracking import tracked
 
-    _announce(console, cfg, dataset, source, folder)
+    again = f"prismrec train --resume {folder}{f' --workers {workers}' if workers > 1 else ''}"
     try:
-        rows = len(dataset.interactions.part("train"))
-        with Screen(console, cfg.train, rows, cfg.label) as screen, tracked(track, folder, cfg, screen) as watcher:
-            result = experiment.run(cfg, dataset, folder, watcher, where)
+        if workers > 1 and not parallel.called():
+            run_folder.check_free(folder, cfg, dataset)
+            with run_folder.held(folder, cfg, dataset, where):
+                pass  # its settings stand there: that is what the processes go on with
+            options_ = [*(["-q"] if quiet else []), *(text for name in track for text in ("--track", name))]
+            crew_.launch(workers, ["train", "--resume", str(folder), *options_])
+            return
+        with parallel.joined(pick_device(cfg.run.device)) as crew:
+            if not crew.first:
+                experiment.assist(cfg, dataset, folder, crew)
+                return
+            _announce(console, cfg, dataset, source, folder)
+            rows = len(dataset.interactions.part("train"))
+            with Screen(console, cfg.train, rows, cfg.label) as screen, tracked(track, folder, cfg, screen) as watcher:
+                result = experiment.run(cfg, dataset, folder, watcher, where, crew)
     except KeyboardInterrupt:
-        interrupted(f"prismrec train --resume {folder}")
+        if not parallel.called():  # whoever started several says it once
+            interrupted(again)
         raise typer.Exit(130) from None
     from prismrec.report import write_run_report  # draws figures: late
 

@@ -1,0 +1,121 @@
+"""Several processes that train one model together: each takes its part of every batch, and gradients are averaged.
+
+Each process holds the whole model and the whole graph. A loss that is a mean over the rows of a batch gives what one process
+gives, up to rounding; one that sets the rows of a batch against each other (in-batch InfoNCE) sees those of its own part, and
+noise that is drawn for each row differs. ``torch.distributed`` carries the numbers; ``torchrun``, its elastic launcher or Ray
+starts the processes, and starts them again when one is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from prismrec.types import Batch
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The process of number ``rank`` of ``size`` that train together; by default there is no other.
+
+    ``device``: where the numbers that are exchanged must lie.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that validates, writes and speaks."""
+        return self.rank == 0
+
+    def share(self, batch: Batch) -> Batch:
+        """The rows of a batch that this process takes: a stretch of them, of nearly the same length for all, perhaps empty."""
+        if self.size == 1:
+            return batch
+        n = len(batch.user)
+        rows = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+        return replace(
+            batch,
+            user=batch.user[rows],
+            pos=batch.pos[rows],
+            neg=batch.neg[rows].contiguous(),
+            weight=None if batch.weight is None else batch.weight[rows],
+            picks={name: picked[rows] for name, picked in batch.picks.items()},
+        )
+
+    def average(self, module: nn.Module, part: float) -> None:
+        """Gradients of all, weighted by the ``part`` of the batch that each took, in place."""
+        if self.size == 1:
+            return
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for p in trained:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.mul_(part)
+        flat = torch.cat([p.grad.reshape(-1) for p in trained if p.grad is not None])
+        torch.distributed.all_reduce(flat)
+        for p, summed in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+            assert p.grad is not None
+            p.grad.copy_(summed.view_as(p))
+
+    def same(self, tensors: Iterable[Tensor]) -> None:
+        """Give everybody the numbers of the first, in place. Sparse tensors are left: they were made of the same data."""
+        if self.size > 1:
+            for tensor in tensors:
+                if tensor.layout == torch.strided:
+                    torch.distributed.broadcast(tensor.detach(), 0)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of everybody's ``values``."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def told(self, values: Sequence[float]) -> list[float]:
+        """What the first says; the others' ``values`` only have to be as many."""
+        if self.size == 1:
+            return list(values)
+        said = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(said, 0)
+        return [float(value) for value in said.tolist()]
+
+
+def called() -> bool:
+    """Whether this process was started as one of several, by ``torchrun`` or whoever sets what it sets."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def helper() -> bool:
+    """Whether it is one of several, but not the first."""
+    return called() and os.environ["RANK"] != "0"
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Crew]:
+    """This process among those that it was started with; alone, if it was started alone."""
+    if not called():
+        yield Crew()
+        return
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    begun = not torch.distributed.is_initialized()  # Ray has done it already
+    if begun:
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
+
+        store, rank, size = next(rendezvous("env://"))
+        # a launcher that starts all of them again may keep its store: addresses of those that are gone must not be found
+        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        torch.distributed.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=size)
+    try:
+        place = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        yield Crew(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
+    finally:
+        if begun:
+            torch.distributed.destroy_process_group()
