@@ -23,8 +23,8 @@ from prismrec.plugins import PLUGINS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prismrec"
 ORDER = (
-    "errors", "types", "parallel", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space", "models",
-    "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
+    "errors", "types", "parallel", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space",
+    "models", "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
     "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "warm", "cold",
     "recommender", "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "serve", "cli",
 )  # fmt: skip
@@ -205,8 +205,8 @@ OPTIONS: dict[str, set[str]] = {
     "recommend": {"run", "--user", "-u", "--for", "--all", "--top", "-k", "--modality", "--include-seen", "--format", "-f",
                   "--output", "-o"},
     "serve": {"exports", "--host", "--port", "--workers", "--threads", "--api-key-file", "--max-k", "--max-batch",
-              "--max-body", "--max-waiting", "--rate", "--burst", "--timeout", "--allow-host", "--proxy", "--forgotten", "--watch",
-              "--page", "--log"},
+              "--max-body", "--max-waiting", "--rate", "--burst", "--timeout", "--allow-host", "--proxy", "--forgotten",
+              "--watch", "--page", "--log"},
     "diagnose": {"run", "--out", "-o", "--only", "--k", "--part", "--no-mask", "--data", "--seed", "--format"},
     "report": {"folder", "--data", "--users"},
     "models": {"--format"},
