@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,12 @@ from prismrec.serve.forgotten import Forgotten
 from prismrec.serve.log import Log
 from prismrec.serve.metrics import Metrics
 from prismrec.serve.settings import Settings
+
+
+def alone(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What a coroutine returns, run in a thread: a browser that tests drive keeps an event loop in the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
+from serving import alone
 from shelves import KINDS, planted
 
 from prismrec.data.ids import IdMap
@@ -87,7 +89,7 @@ def test_those_who_come_together_are_ranked_together(
             asked = [together.list_of(catalogue, row, 1 + row % 7, None, True) for row in range(200)]
             return await asyncio.gather(*asked)
 
-    found = asyncio.run(ask())
+    found = alone(ask)
     for row, cards in enumerate(found):
         expected = catalogue.shelf.recommend([f"u{row:05d}"], 1 + row % 7)["item"].to_list()
         assert [card["item"] for card in cards] == expected
@@ -110,7 +112,7 @@ def test_a_block_that_fails_tells_all_and_holds_up_nobody(
             first = await asyncio.gather(*bad, return_exceptions=True)
             return [*first, await together.list_of(catalogue, 1, 3, None, True)]
 
-    *failed, good = asyncio.run(ask())
+    *failed, good = alone(ask)
     assert all(isinstance(one, IndexError) for one in failed) and len(good) == 3
 
 
@@ -130,19 +132,20 @@ def test_points_of_a_map_lie_within_it_and_like_items_near_each_other(tmp_path: 
     assert own.mean() < 0.75 * np.linalg.norm(points - points.mean(0), axis=1).mean()
 
 
-def test_a_map_is_drawn_at_once_and_again_when_there_is_a_better_one(tmp_path: Path) -> None:
+def test_a_map_is_drawn_at_once_and_again_when_there_is_a_better_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openTSNE", reason="openTSNE is not installed: pip install -e .[diagnose]")
-    import orjson
-
     planted(40, 60).save(tmp_path / "model")
     catalogue = Catalogue.load("shop", tmp_path / "model")
-    kept = maps.Maps()
+    kept, pool = maps.Maps(), ThreadPoolExecutor(1)
+    monkeypatch.setattr(kept, "_workers", lambda: pool)  # else a process, which takes seconds to start
     first = orjson.loads(kept.of(catalogue, None))
     assert first["method"] == "principal components" and len(first["x"]) == 60
-    (coming,) = kept._coming.values()
-    assert coming.result(60).shape == (60, 2)
+    pool.shutdown()
     second = orjson.loads(kept.of(catalogue, None))
     assert second["method"] == "t-SNE" and second["x"] != first["x"] and second["items"] == first["items"]
+    assert np.abs([second["x"], second["y"]]).max() <= 1
     assert orjson.loads(maps.Maps(tsne=False).of(catalogue, "image"))["by"] == "image"
     with pytest.raises(PrismError, match="smell"):
         kept.of(catalogue, "smell")

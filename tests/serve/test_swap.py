@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def refresh(client: Any) -> None:
-    asyncio.run(client.desk.exports.refresh())
+    client.portal.call(client.desk.exports.refresh)
 
 
 def served(client: Any) -> tuple[str, list[str]]:
@@ -117,7 +116,7 @@ def test_a_request_that_has_begun_ends_with_the_export_it_began_with(start: Any,
     held = client.desk.export(None)
     planted(seed=7).save(own)
     refresh(client)
-    (cards,) = asyncio.run(client.desk.slowly(_list, held))
+    (cards,) = client.portal.call(client.desk.slowly, _list, held)
     assert len(cards) == 3 and client.desk.export(None) is not held
 
 

@@ -1,0 +1,136 @@
+"""Processes: what starts, what dies, what takes its place; and what the command line says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from program import call
+from shelves import planted
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program, and the address that it says."""
+    code = "import sys; sys.modules['torch'] = None; from prismrec.cli.app import program; program()"  # torch cannot be loaded
+    command = [sys.executable, "-c", code, "serve", str(folder), "--port", "0", "--watch", "0.05", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stderr is not None
+            first = process.stderr.readline()
+            url = re.search(r"http://\S+", first)
+            assert url is not None, first + process.stderr.read()
+            yield process, url[0]
+        finally:
+            process.kill()
+
+
+def got(url: str, tries: int = 400) -> Any:
+    """An answer, asked for again where a process has gone: what any client of an idempotent request does."""
+    for left in reversed(range(tries)):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.05)
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+def test_workers_share_a_port_are_replaced_when_they_die_and_forget_together(tmp_path: Path) -> None:
+    planted().save(tmp_path / "model")
+    with started(tmp_path / "model", "--workers", "2") as (process, url):
+        assert got(f"{url}/recommend?user=u00001&k=3")["basis"] == "user"
+        for _ in range(200):
+            workers = children(process.pid)
+            if len(workers) >= 2:
+                break
+            time.sleep(0.05)
+        os.kill(workers[0], signal.SIGKILL)
+        answers = [got(f"{url}/recommend?user=u00001&k=3") for _ in range(30)]
+        assert {answer["basis"] for answer in answers} == {"user"}
+        forget = urllib.request.Request(f"{url}/users/u00001", method="DELETE")
+        with urllib.request.urlopen(forget, timeout=10) as answer:
+            assert json.load(answer)["forgotten"] is True
+        assert {got(f"{url}/recommend?user=u00001&k={k}")["basis"] for k in range(1, 21)} == {"popular"}
+        planted(seed=7).save(tmp_path / "model")
+        before = answers[0]["version"]
+        until = time.monotonic() + 20
+        while {got(f"{url}/ready")["exports"]["model"] for _ in range(8)} & {before}:
+            assert time.monotonic() < until
+        for _ in range(400):
+            if len(children(process.pid)) >= 2 and workers[0] not in children(process.pid):
+                break
+            time.sleep(0.05)
+        assert len(set(children(process.pid)) - {workers[0]}) >= 2
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        counted = re.search(r'prismrec_lists_total{kind="popular"} (\S+)', text)
+        assert counted is not None and float(counted[1]) == 20  # of all workers together
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        assert process.stderr is not None
+        lines = process.stderr.read().splitlines()
+    assert any("another takes its place" in line for line in lines)
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    assert events.count("serving") >= 2 and {"request", "swap", "forgotten"} <= set(events)
+
+
+def children(of: int) -> list[int]:
+    """Processes that serve under another."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == of and b"spawn_main" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # gone meanwhile
+            continue
+    return sorted(found)
+
+
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    planted().save(tmp_path / "model")
+    with started(tmp_path / "model", "--no-log") as (process, url):
+        assert got(f"{url}/health") == {"status": "ok"}
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) in (0, 130, -2)
+        assert time.monotonic() - begin < 2
+
+
+def refused(words: str, *arguments: object) -> None:
+    said = call("serve", *arguments)
+    assert said.status == 2 and words in said.sentence, said
+
+
+def test_what_cannot_be_served_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused("holds no export", tmp_path)
+    refused("holds no export", tmp_path, "--workers", 2)
+    refused("Two exports are called 'x'", "x=a", "x=b")
+    (tmp_path / "key").write_text("short\n")
+    refused("at least 16", tmp_path, "--api-key-file", tmp_path / "key")
+    refused("no key that can be read", tmp_path, "--api-key-file", tmp_path / "none")
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused("cannot be listened on", tmp_path, "--port", taken.getsockname()[1])
+    from prismrec.serve import run
+
+    monkeypatch.setattr(run, "_LIBRARIES", ("fastapi", "no_such_library"))
+    refused("pip install 'prismrec[serve]'", tmp_path)
