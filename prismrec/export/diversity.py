@@ -21,7 +21,8 @@ def rearranged(
     """``k`` of the candidates (n, p), picked one after the other, and their scores (n, k).
 
     Each pick maximises (1 − share) · relevance(i) − share · max over those picked of likeness(i, j). Relevance is the score,
-    put on 0..1 over the candidates; likeness the mean cosine over ``alike(items)``: unit vectors (…, d) for each view.
+    likeness the mean cosine over ``alike(items)`` (unit vectors (…, d) for each view); both are put on 0..1 over the
+    candidates, since cosines of features often lie close together.
     ``share``: from 0 (the order of scores) to 1. Items of −1 are no candidates.
     """
     picked = np.full((len(items), k), -1, np.int64)
@@ -38,7 +39,7 @@ def _block(
     row = np.arange(len(items))
     real = items >= 0
     views = alike(np.where(real, items, 0))
-    likeness = sum(view @ view.swapaxes(1, 2) for view in views) / np.float32(len(views))
+    likeness = _spread_out(sum(view @ view.swapaxes(1, 2) for view in views) / np.float32(len(views)), real)
     low, high = np.where(real, scores, np.inf).min(1), scores[:, 0]
     spread = np.where(high > low, high - low, 1)
     relevance = np.where(real, (scores - low[:, None]) / spread[:, None], -np.inf)
@@ -55,3 +56,12 @@ def _block(
         near = likeness[row, best]
         nearest = near if place == 0 else np.maximum(nearest, near)
     return picked, values
+
+
+def _spread_out(likeness: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Likeness (n, p, p) on 0..1 over the pairs of different candidates of each user."""
+    pairs = real[:, :, None] & real[:, None, :] & ~np.eye(real.shape[1], dtype=bool)
+    low = np.where(pairs, likeness, np.inf).min(axis=(1, 2), keepdims=True)
+    high = np.where(pairs, likeness, -np.inf).max(axis=(1, 2), keepdims=True)
+    differs = high > low
+    return np.where(differs, (likeness - np.where(differs, low, 0)) / np.where(differs, high - low, 1), 0)

@@ -106,10 +106,12 @@ def test_diversity_is_maximal_marginal_relevance(shelf: Shelf) -> None:
     likeness = sum(v @ v.T for v in views) / 2
     for row in range(2):
         pool, score = plain.items[row], plain.scores[row]
+        pairs = likeness[np.ix_(pool, pool)][~np.eye(30, dtype=bool)]
+        alike = (likeness - pairs.min()) / (pairs.max() - pairs.min())
         relevance = dict(zip(pool, (score - score.min()) / (score.max() - score.min()), strict=True))
         picked: list[int] = []
         for _ in range(k):
-            worth = {i: (1 - share) * r - share * max((likeness[i, j] for j in picked), default=0)
+            worth = {i: (1 - share) * r - share * max((alike[i, j] for j in picked), default=0)
                      for i, r in relevance.items() if i not in picked}  # fmt: skip
             picked.append(max(worth, key=worth.__getitem__))
         assert found.items[row].tolist() == picked
