@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoding import shop
+from program import call
 
 KINDS = ("run", "floor", "leaderboard", "diagnosis", "study", "search", "reproduction")
 SIZES = {1280: 900, 390: 844}
@@ -58,6 +60,18 @@ def test_a_page_is_whole_and_axe_finds_no_fault(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         if (width, scheme) in AXED:
             assert faults(page) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), sorted(AXED))
+def test_a_data_card_is_whole_and_shows_its_pictures(width: int, scheme: str, tmp_path: Path, browser: Any) -> None:
+    here = shop(tmp_path)
+    asked = ["-m", "image", "--images", here / "pictures", "--transform", "pca:4", "-o", here / "out"]
+    assert call("data", "encode", here / "data", *asked).status == 0
+    with opened(browser, here / "out" / "cards" / "image" / "index.html", width, scheme, bypass_csp=True) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        shown = "all => all.filter((one) => one.naturalWidth > 0 && one.getBoundingClientRect().height > 20).length"
+        assert page.locator(".alike img").evaluate_all(shown) == page.locator(".alike li").count() > 20
+        assert faults(page) == []
 
 
 def faults(page: Any) -> list[str]:
