@@ -140,7 +140,7 @@ def encoders_at_hand() -> None:
 def encoded(job: Job, images: Path | None) -> list[Any]:
     """The job's data set with features of what it has, pictures and texts, by the default encoders; what was made."""
     from prismrec.cli.encode import Screen
-    from prismrec.data.raw import TEXT
+    from prismrec.data.item_table import TEXT
     from prismrec.encode import add_features
     from prismrec.machine import available_cores
 

@@ -21,15 +21,11 @@ from prismrec.data import (
     raw_tables,
 )
 from prismrec.data.dataset import Dataset
+from prismrec.data.item_table import TEXT
 from prismrec.data.raw_catalogue import Catalogue, Wanted
 from prismrec.data.raw_lines import Reading
 from prismrec.data.tables import ItemSide, Log, build
 from prismrec.errors import PrismError, nearest
-
-TEXT = (
-    "title", "name", "brand", "category", "categories", "genres", "director", "actors", "description", "plot", "text",
-)  # fmt: skip
-"""Columns of an item table that hold text; an item none of which says anything has no text."""
 
 
 @dataclass(frozen=True)

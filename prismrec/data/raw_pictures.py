@@ -7,11 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from prismrec.data.item_table import PICTURE, SUFFIXES
 from prismrec.errors import PrismError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-PICTURE = ("picture", "image", "poster", "image_file", "picture_file", "poster_file", "image_path")
-"""Columns of an item table that hold names of picture files, the first that is there."""
 
 
 def found(items: pl.DataFrame, images: Path) -> list[str | None]:

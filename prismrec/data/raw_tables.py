@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 
 from prismrec.data import columns
+from prismrec.data.item_table import PICTURE
 from prismrec.data.raw_catalogue import Catalogue, Wanted, complete, identity, plain, spooled
 from prismrec.data.raw_lines import Reading, first_line, rows
-from prismrec.data.raw_pictures import PICTURE
 from prismrec.data.sources_table import USUAL
 from prismrec.errors import PrismError
 

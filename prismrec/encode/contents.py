@@ -10,16 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from prismrec.data.dataset import Dataset
-from prismrec.encode.pictures import SUFFIXES
+from prismrec.data.item_table import PICTURE, SUFFIXES, TEXT
 from prismrec.encode.pipeline import Content as Content
 from prismrec.errors import PrismError
-
-PICTURE = ("picture", "image", "poster", "image_file", "picture_file", "poster_file", "image_path")
-"""Columns of the item table that are taken for file names of pictures where none is named, the first that exists."""
-TEXT = (
-    "title", "name", "brand", "category", "categories", "genres", "director", "actors", "description", "plot", "text",
-)  # fmt: skip
-"""Columns that are joined to the text of an item where none is named, those that exist, in this order."""
 
 
 @dataclass(frozen=True)
