@@ -72,21 +72,19 @@ class Card:
 
     def sentences(self) -> list[str]:
         """The card in a few sentences, as the command prints them."""
+        covered = self.interactions_covered
         out = [
-            f"{self.present:,} of {self.items:,} items have {self.modality} ({self.present / max(self.items, 1):.1%})"
-            + (
-                f"; {self.interactions_covered:.1%} of interactions are with them."
-                if self.interactions_covered
-                else "."
-            )
+            f"{self.present:,} of {self.items:,} items have {self.modality} features ({self.present / max(self.items, 1):.1%})"
+            + ("." if covered is None else f"; {covered:.1%} of interactions are with them.")
         ]
-        for what, found in (("Without", self.reasons), ("Handled", self.notes)):
+        for what, found in ((f"Without {self.kind}", self.reasons), ("Handled", self.notes)):
             if found:
-                out.append(f"{what}: " + ", ".join(f"{count:,} {name}" for name, (count, _) in found.items()) + ".")
+                out.append(f"{what}: " + ", ".join(f"{name} ({count:,})" for name, (count, _) in found.items()) + ".")
         if self.repeated:
             count, ids = self.repeated[0]
-            out.append(f"{self.doubles:,} items repeat the {self.kind} of another; the most frequent stands for {count:,} "
-                       f"({', '.join(ids)}).")  # fmt: skip
+            repeat = "items repeat" if self.doubles > 1 else "item repeats"
+            of = f"the most frequent stands for {count:,} ({', '.join(ids)})"
+            out.append(f"{self.doubles:,} {repeat} the {self.kind} of another; {of}.")
         if self.shared:
             column, near, chance = self.shared
             out.append(

@@ -53,13 +53,10 @@ def thumbnail(content: Content, side: int = _WIDE) -> Image.Image | None:
 def _cell(
     image: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, shown: Shown, content: Content, first: bool
 ) -> None:
+    import matplotlib  # for its font, which knows most scripts
     from PIL import ImageFont
 
-    small: Any
-    try:
-        small = ImageFont.load_default(11)
-    except ImportError:  # a Pillow without FreeType has one size only
-        small = ImageFont.load_default()
+    small = ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 10)
     seen = thumbnail(content)
     if seen is None:
         text = content.decode(errors="replace") if isinstance(content, bytes) else "no picture"
