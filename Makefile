@@ -53,14 +53,14 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing PrismRec into $(VENV) (once; the largest part is PyTorch)"
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install --no-compile -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing PrismRec and what its tests need into $(VENV) (once)"
-	$(PIP) install -c constraints.txt -e ".[test]"
+	$(PIP) install --no-compile -c constraints.txt -e ".[test]"
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) install -c constraints.txt -e ".[docs]"
+	$(PIP) install --no-compile -c constraints.txt -e ".[docs]"
 	@touch $@
