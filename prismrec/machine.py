@@ -1,4 +1,4 @@
-"""The machine that a run is on: its device, threads and memory."""
+"""The machine that a run is on: its device, threads and memory. PyTorch is loaded by those who need it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from prismrec import __version__
 from prismrec.errors import PrismError
 
+if TYPE_CHECKING:
+    import torch
+
 
 def pick_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is one; asking for CUDA where there is none is an error."""
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -32,6 +36,8 @@ def pick_device(name: str) -> torch.device:
 @contextmanager
 def cpu_threads(n: int) -> Iterator[None]:
     """``n`` CPU threads, or all cores for 0; afterwards as many as before."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(n or available_cores())
     try:
@@ -90,6 +96,8 @@ def _glibc() -> ctypes.CDLL | None:
 def peak_memory_mb(device: torch.device) -> float | None:
     """The most memory the device (CUDA) or this process (CPU) has held so far, in MB of 2²⁰ bytes; None where unknown."""
     if device.type == "cuda":
+        import torch
+
         return float(torch.cuda.max_memory_allocated(device) / 2**20)
     try:
         import resource
@@ -101,6 +109,8 @@ def peak_memory_mb(device: torch.device) -> float | None:
 
 def environment() -> dict[str, Any]:
     """What a reader needs to judge a figure: versions, machine, threads."""
+    import torch
+
     return {
         "prismrec": __version__,
         "python": platform.python_version(),

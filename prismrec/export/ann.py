@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from prismrec.errors import PrismError, nearest
-from prismrec.export.score import Part, best, threads_allowed
+from prismrec.export.score import Part, best
 from prismrec.export.tables import Dense, Seen, lengths
+from prismrec.machine import available_cores
 
 _MOST = 4096  # candidates for a list: beyond that looking at all items costs less
 _SPARE = 1.2  # candidates beyond those that may be masked: the order of distances is not quite that of scores
@@ -85,7 +86,7 @@ def build(items: Dense, queries: np.ndarray, kind: str, k: int = 20, recall: flo
     """
     if kind not in KINDS:
         raise PrismError(f"There is no approximate index {kind!r}. {nearest(kind, KINDS)}")
-    index = _needed(kind, lambda: KINDS[kind].build(_widened(items), threads or threads_allowed()))
+    index = _needed(kind, lambda: KINDS[kind].build(_widened(items), threads or available_cores()))
     exact = best([Part(queries, items)], min(k, len(items)), None, None, threads)[0]
     near = Near(kind, index, len(items), _EFFORTS[0])
     reached = 0.0

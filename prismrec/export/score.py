@@ -6,7 +6,6 @@ than one block, threads work on blocks of their own, each with one-thread kernel
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 
 from prismrec.export import topk
 from prismrec.export.tables import Dense, Seen, Table
+from prismrec.machine import available_cores
 
 _BLOCK = 1 << 20  # scores of a block: 4 MiB, which stays in cache
 _MIN_ROWS, _MAX_ROWS = 16, 1024
@@ -138,16 +138,8 @@ def _among(masked: Seen, columns: np.ndarray, n_items: int) -> Seen:
     return Seen(kept[masked.indptr], at[at >= 0])
 
 
-def threads_allowed() -> int:
-    """What ``OMP_NUM_THREADS`` says, else the cores that this process may use."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    if said.isdigit() and int(said) > 0:
-        return int(said)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _run(work: Callable[[int, int, np.ndarray], None], n: int, rows: int, width: int, threads: int) -> None:
-    workers = min(threads or threads_allowed(), -(-n // rows))
+    workers = min(threads or available_cores(), -(-n // rows))
 
     def worker(number: int) -> None:
         buffer = np.empty((rows, width), np.float32)

@@ -244,3 +244,21 @@ def test_a_user_forgotten_is_gone_from_the_files_too(shelf: Shelf, tmp_path: Pat
     assert shelf.sides[FUSED].user.take(np.array([7]))[0].tobytes() not in set(kept)
     assert not any(who.encode() in path.read_bytes() for path in (tmp_path / "model").iterdir())
     assert len(list((tmp_path / "model").iterdir())) == 4  # nothing of the earlier export is left
+
+
+def test_items_that_the_model_describes_itself(tmp_path: Path) -> None:
+    from program import dataset
+
+    shop = dataset(n_users=60, n_items=50)
+    features = {m: modality.values[:2] * 1.0 for m, modality in shop.modalities.items()}
+    settings = {"train.epochs": 1, "run.threads": 1, "model.dim": 8}
+    fitted = Recommender("vbpr", settings=settings).fit(shop)
+    plain = shelf_of(fitted.index)
+    index = fitted.add_items(features, ["new1", "new2"]).index
+    whole = shelf_of(index)
+    whole.save(tmp_path / "model")
+    shelf, who = Shelf.load(tmp_path / "model"), shop.users.external[:20]
+    assert shelf.recommend(who, 10).drop("score").equals(index.recommend(who, 10).drop("score"))
+    sides_of_new = {name: side.item.take(np.array([50, 51])) for name, side in whole.sides.items()}
+    grown = plain.add(["new1", "new2"], sides=sides_of_new)
+    assert grown.recommend(who, 52).equals(shelf.recommend(who, 52))
