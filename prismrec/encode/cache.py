@@ -91,11 +91,10 @@ class Cache:
 def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=60)
     try:
+        db.execute("PRAGMA page_size=16384")  # a vector is a few thousand bytes: of smaller pages much stays empty
         db.execute("PRAGMA journal_mode=WAL")  # readers do not wait for a writer
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS vectors (digest BLOB PRIMARY KEY, vector BLOB, notes TEXT, crc INTEGER) WITHOUT ROWID"
-        )
+        db.execute("CREATE TABLE IF NOT EXISTS vectors (digest BLOB UNIQUE, vector BLOB, notes TEXT, crc INTEGER)")
         db.execute("SELECT digest, vector, notes, crc FROM vectors LIMIT 1").fetchall()
     except sqlite3.Error:
         db.close()

@@ -186,7 +186,7 @@ class Job:
         self.notes: dict[int, tuple[str, ...]] = {}
         self.same: dict[int, int] = {}
         self.items: dict[bytes, list[int]] = {}  # digest → items of this content, the first one first
-        self.settled: dict[bytes, Known | str] = {}
+        self.settled: dict[bytes, tuple[str, ...] | str] = {}  # digest → its notes, or why there is no vector
 
     def unknown(self, reads: Iterable[Read], depth: int) -> Iterator[Read]:
         """The first of each content that must be encoded; the others find their vectors."""
@@ -242,13 +242,13 @@ class Job:
         if settled is None:
             items.append(found.item)
         else:
-            self._settle([found.item], settled)
+            same = settled if isinstance(settled, str) else Known(self.values[items[0]], settled)
+            self._settle([found.item], same)
 
     def _found(self, digest: bytes, outcome: Known | str) -> None:
         items = self.items[digest]
         self._settle(items, outcome)
-        # a vector stands in the table already: what later items of this content need is where
-        self.settled[digest] = outcome if isinstance(outcome, str) else Known(self.values[items[0]], outcome.notes)
+        self.settled[digest] = outcome if isinstance(outcome, str) else outcome.notes
         self.items[digest] = items[:1]
 
     def _settle(self, items: Sequence[int], outcome: Known | str) -> None:

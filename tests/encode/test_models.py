@@ -160,3 +160,13 @@ def test_the_encoder_without_weights_tells_colours_and_edges_apart() -> None:
     shares = colours(hsv) ** 2
     np.testing.assert_allclose(shares.reshape(5, 72).sum(1), 1, rtol=1e-6)
     assert sorted(set(shares.round(6).tolist())) == [0, 0.5, 1]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_device_runs_in_mixed_precision_and_gives_nearly_the_same(models: Path) -> None:
+    for name, kind, contents in (("clip", "image", PICTURES), ("siglip", "text", [b"a red toy", b"the car"])):
+        here = load(str(models / name), kind, Settings("cpu"))
+        there = load(str(models / name), kind, Settings("cuda"))
+        assert here.key != there.key
+        np.testing.assert_allclose(vectors(there, contents), vectors(here, contents), atol=0.1)
