@@ -17,7 +17,7 @@ from prismrec.serve.forms import Between, Wishes
 Cards = list[dict[str, Any]]
 
 
-def filter_of(catalogue: Catalogue, wishes: Wishes) -> Filter | None:
+def filter_of(wishes: Wishes) -> Filter | None:
     """The items that may be listed; None for all."""
     if wishes.allow is None and not wishes.deny and not wishes.where:
         return None
@@ -38,7 +38,7 @@ def users(catalogue: Catalogue, rows: Sequence[int], k: int, wishes: Wishes) -> 
         modality=wishes.modality,
         weights=wishes.weights,
         diversity=wishes.diversity,
-        only=filter_of(catalogue, wishes),
+        only=filter_of(wishes),
     )
     return _cards(catalogue, found)
 
@@ -52,14 +52,16 @@ def session(catalogue: Catalogue, items: Sequence[int], k: int, wishes: Wishes) 
         modality=wishes.modality,
         weights=wishes.weights,
         diversity=wishes.diversity,
-        only=filter_of(catalogue, wishes),
+        only=filter_of(wishes),
     )
     return _cards(catalogue, found)[0]
 
 
 def popular(catalogue: Catalogue, k: int, wishes: Wishes | None = None) -> Cards:
     """The items most taken."""
-    only = None if wishes is None else filter_of(catalogue, wishes)
+    if (wishes is None or filter_of(wishes) is None) and k <= len(catalogue.most_taken):
+        return catalogue.most_taken[:k]
+    only = None if wishes is None else filter_of(wishes)
     return _cards(catalogue, catalogue.shelf.popular(_within(catalogue, k), only=only))[0]
 
 
