@@ -171,8 +171,8 @@ def page(found: dict[str, Any], rate: float) -> str:
     starts = found["starts"]
     said = [
         f"From nothing to the first answer: {min(starts):.2f} s at best, {statistics.median(starts):.2f} s in the median.",
-        f"Memory: the export has {size / 2**20:.1f} MiB. The process holds {extra / 2**20:.1f} MiB more than one that under the "
-        f"same load serves an export of 40 users and 60 items ({base / 2**20:.0f} MiB: the interpreter, its libraries, "
+        f"Memory: the export has {size / 2**20:.1f} MiB. The process holds {extra / 2**20:.1f} MiB more than one that under "
+        f"the same load serves an export of 40 users and 60 items ({base / 2**20:.0f} MiB: the interpreter, its libraries, "
         f"connections), {extra / size:.2f} times the export.",
     ]
     lines = [f"| {' | '.join(row)} |" for row in table]
@@ -199,8 +199,8 @@ def main() -> None:
         today = date.today().isoformat()
         head = (
             f"# The service\n\n`python -m benchmarks.serving`, {today}: 20,000 users × 7,000 items × 64, lists of 20; "
-            f"{args.rounds} rounds of {args.seconds:g} s, {args.lines} connections. {os.cpu_count()} cores, which other programs "
-            f"wanted too (load average {os.getloadavg()[0]:.1f} at the end): a machine left alone does better.\n\n"
+            f"{args.rounds} rounds of {args.seconds:g} s, {args.lines} connections. {os.cpu_count()} cores, which other "
+            f"programs wanted too (load average {os.getloadavg()[0]:.1f} at the end): a machine left alone does better.\n\n"
         )
         (RESULTS / f"serving-{today}.md").write_text(f"{head}{text}\n", encoding="utf-8")
 

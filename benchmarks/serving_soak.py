@@ -3,9 +3,10 @@
     python -m benchmarks.serving_soak [--minutes 10] [--rate 300] [--workers 2] [--write]
 
 A second process asks at a steady rate, each answer held against what the export of its version says. Meanwhile, over and over:
-a new export is put in place by turning a link (every 3 s), a bad one in the same way (every fourth turn: bytes flipped, a file
-cut short, one lost, a manifest that is none), and a worker is killed with SIGKILL (every 15 s). A request whose connection broke
-is sent again, as clients do with requests that change nothing; it is lost when five tries bring no answer, or one other than 200.
+a new export is put in place by turning a link (every 3 s), a bad one in the same way (every fourth turn: bytes flipped, a
+file cut short, one lost, a manifest that is none), and a worker is killed with SIGKILL (every 15 s). A request whose
+connection broke is sent again, as clients do with requests that change nothing; it is lost when five tries bring no answer,
+or one other than 200.
 """
 
 from __future__ import annotations
@@ -178,8 +179,8 @@ def main() -> None:
         today = date.today().isoformat()
         head = (
             "# The service under load, swaps and killed workers\n\n"
-            f"`python -m benchmarks.serving_soak --minutes {args.minutes:g}`, {today}: {args.rate:g} requests/s due at random times, "
-            f"{args.workers} workers. Lost: five tries without an answer, or one other than 200. Wrong: not what the export of "
+            f"`python -m benchmarks.serving_soak --minutes {args.minutes:g}`, {today}: {args.rate:g} requests/s due at random "
+            f"times, {args.workers} workers. Lost: five tries without an answer, or one other than 200. Wrong: not what the export of "
             "that version says. Again: sent once more after its connection broke. Times count from when a request was due; the "
             "machine had other work too.\n\n"
         )
