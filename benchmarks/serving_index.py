@@ -269,6 +269,16 @@ def bits() -> None:
         print(f"{dtype:12}{size / 1e6:14.2f}{kept:18.4%}")
 
 
+class _Both(io.StringIO):
+    """What is printed, kept and shown at once."""
+
+    def write(self, text: str) -> int:
+        assert sys.__stdout__ is not None
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
+        return super().write(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("parts", nargs="*", default=["bulk", "start", "bits", "million"])
@@ -290,10 +300,10 @@ def main() -> None:
     ]
     print(said[0], flush=True)
     for part in given.parts:
-        out = io.StringIO()
+        print(f"\n{part}")
+        out = _Both()
         with contextlib.redirect_stdout(out):
             run[part]()
-        print(f"\n{part}\n{out.getvalue()}", flush=True)
         said.append(f"## {part}\n\n```\n{out.getvalue()}```")
     if given.write:
         path = RESULTS / f"serving-index-{date.today().isoformat()}.md"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,8 @@ class Lists:
         filled = self.items >= 0
         ids = self.catalogue.names(self.items[filled])
         scores = self.scores[filled].tolist()
-        ends = np.cumsum(filled.sum(1)).tolist()
-        return [
-            list(zip(ids[start:end], scores[start:end], strict=True))
-            for start, end in zip([0, *ends[:-1]], ends, strict=True)
-        ]
+        ends = [0, *np.cumsum(filled.sum(1)).tolist()]
+        return [list(zip(ids[start:end], scores[start:end], strict=True)) for start, end in pairwise(ends)]
 
     def table(self) -> pl.DataFrame:
         """Columns user (or what else was asked), rank (from 1), item, score, and title where known."""

@@ -119,7 +119,7 @@ class Shelf:
         queries = {name: side.user.take(rows) for name, side in rank.wanted(self, modality, weights).items()}
         ask = rank.Ask(k, only, diversity, exact)
         masked = self.seen.take(rows) if exclude_seen else None
-        return rank.lists(self, list(user_ids), rank.parts(self, queries, modality, weights), masked, ask)
+        return rank.lists(self, self.users.names(rows), rank.parts(self, queries, modality, weights), masked, ask)
 
     def session(
         self,
@@ -169,7 +169,7 @@ class Shelf:
         else:
             table, inverse = self.compared(modality), self.inverse_length(modality)
             part = Part(rank.scaled(table.take(rows), inverse[rows]), table, inverse)
-        found = rank.lists(self, list(item_ids), [part], itself, rank.Ask(k, only))
+        found = rank.lists(self, self.items.names(rows), [part], itself, rank.Ask(k, only))
         return replace(found, name="item", what="similar")
 
     def scores(self, user_ids: Ids, item_ids: Ids, modality: str | None = None) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from prismrec.data.dataset import Dataset
+from prismrec.data.ids import IdMap
 from prismrec.errors import PrismError
 from prismrec.export import Filter, Range, Shelf
 from prismrec.index import Index
@@ -127,3 +128,17 @@ def test_popular_items_stand_in_for_a_user_who_is_unknown(shelf: Shelf, shop: Da
 def test_what_is_refused(shelf: Shelf, ask: Callable[[Shelf], object], says: str) -> None:
     with pytest.raises(PrismError, match=says):
         ask(shelf)
+
+
+def test_ids_come_out_as_they_are_in_the_data_and_nobody_gets_nothing(shelf: Shelf) -> None:
+    numbered = Shelf(
+        IdMap(pl.Series("user", range(len(shelf.users))), "user"),
+        IdMap(pl.Series("item", range(len(shelf.items)))),
+        shelf.sides,
+        shelf.seen,
+        shelf.popularity,
+        shelf.item_table,
+    )
+    assert numbered.lists(["7", "3"], 2).asked == [7, 3]
+    assert numbered.recommend(["7"], 2).schema["user"] == pl.Int64
+    assert len(shelf.lists([], 3)) == 0 and shelf.lists([], 3).rows() == [] and shelf.recommend([], 3).height == 0
