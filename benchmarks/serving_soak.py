@@ -181,8 +181,8 @@ def main() -> None:
             "# The service under load, swaps and killed workers\n\n"
             f"`python -m benchmarks.serving_soak --minutes {args.minutes:g}`, {today}: {args.rate:g} requests/s due at random "
             f"times, {args.workers} workers. Lost: five tries without an answer, or one other than 200. Wrong: not what the "
-            "export of that version says. Again: sent once more after its connection broke. Times count from when a request was due; the "
-            "machine had other work too.\n\n"
+            "export of that version says. Again: sent once more after its connection broke. Times count from when a request "
+            "was due; the machine had other work too.\n\n"
         )
         (RESULTS / f"serving-soak-{today}.md").write_text(f"{head}{text}\n", encoding="utf-8")
     if found["lost"] or found["wrong"] or found["faults"]:
