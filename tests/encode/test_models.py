@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_a_text_tower_shares_the_space_of_its_pictures(name: str, models: Path) 
     for empty in (b"", b" \n"):
         with pytest.raises(Unreadable, match="empty text"):
             encoder.prepare(empty)
+
+
+def test_texts_of_all_lengths_are_read_by_several_threads(models: Path) -> None:
+    encoder = load(str(models / "clip"), "text")
+    texts = [b"toy " * (1 + 37 * (n % 3)) for n in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(encoder.prepare, texts * 5))
+    assert found == [encoder.prepare(text) for text in texts] * 5
+    assert [len(ready.notes) for ready in found[:3]] == [0, 1, 1]
 
 
 def test_a_model_without_a_side_for_texts_is_refused(models: Path) -> None:
