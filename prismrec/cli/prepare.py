@@ -139,7 +139,8 @@ def prepare(
             job.say(f"{raw.list_pictures(job.dataset, picture_urls):,} addresses of pictures in {picture_urls}")
         if encode:
             made = raw.encoded(job, images)
-    raw.write_cards(job, made, output)
+    if made:
+        raw.write_cards(job, made, output)
 
 
 def _any_layout(job: Job, path: Path, given: dict[str, Any], steps: dict[str, Any], images: Path | None) -> Dataset:

@@ -74,10 +74,7 @@ def _benchmark(name: str, shown: str) -> Public:
 
 def _raw(name: str, category: str) -> Public:
     files = tuple(File(f, f"{_SNAP}/{f}") for f in (f"reviews_{category}_5.json.gz", f"meta_{category}.json.gz"))
-    after = (
-        "turn the JSON lines into a table (reviewerID, asin, overall, unixReviewTime) and prismrec data import TABLE. Items, "
-        "split and features are not those of the papers"
-    )
+    after = f"prismrec data prepare amazon {{folder}}/{files[0].name} {{folder}}/{files[1].name} --split 8:1:1 -o data/{name}"
     return Public(f"{name}-raw", f"Amazon {name}, 5-core reviews and product texts", _SNAP, _AMAZON, files, after=after)
 
 
@@ -91,7 +88,7 @@ PUBLIC: tuple[Public, ...] = (
         _TIKTOK,
         "The source of this data was closed; no licence is stated.",
         holds="a folder of TikTok",
-        after="prismrec data import TABLE, once its matrices are a table",
+        after="prismrec data prepare tiktok {folder} -o data/tiktok (a folder with an .inter file needs no preparation)",
     ),
     Public(
         "ml-100k",
@@ -106,7 +103,7 @@ PUBLIC: tuple[Public, ...] = (
                 "0e33842e24a9c977be4e0107933c0723",
             ),
         ),
-        after="unzip it, write a header (user, item, rating, timestamp) above u.data, and prismrec data import TABLE",
+        after="unzip it, and prismrec data prepare movielens {folder}/ml-100k --split 8:1:1 -o data/ml-100k",
     ),
     _raw("baby", "Baby"),
     _raw("sports", "Sports_and_Outdoors"),
