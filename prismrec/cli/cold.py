@@ -75,17 +75,8 @@ def cold(
     entries: list[Entry] = []
     for cfg in arms:
         entries += _trained(cfg, dataset, folder, part.value, console)
-    floor = next(entry for entry in entries if entry.label == study.FLOOR)
-    found = {
-        "data": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "part": part.value,
-        "protocol": arms[0].run.protocol,
-        "seed": arms[0].run.seed,
-        "items": study.counts(dataset, part.value),
-        "entries": [entry.as_dict(floor) for entry in entries],
-    }
-    write_json(folder / f"cold-{part.value}.json", found)
+        found = study.record(dataset, part.value, arms[0], entries)
+        write_json(folder / f"cold-{part.value}.json", found)
     _show(found, format)
     say(console, f"every number is in {folder / f'cold-{part.value}.json'}", "dim")
 

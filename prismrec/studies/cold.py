@@ -117,3 +117,18 @@ def counts(dataset: Dataset, part: str) -> dict[str, float]:
         "cold_targets": int((~warm[target]).sum()),
         "chance@20": min(1.0, 20 / n_cold),
     }
+
+
+def record(dataset: Dataset, part: str, cfg: RunConfig, entries: Sequence[Entry]) -> dict[str, Any]:
+    """All figures as plain values; ``cfg``: that of one of the runs, whose seed and protocol are those of all."""
+    floor = next((entry for entry in entries if entry.label == FLOOR), None)
+    return {
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "modalities": {m: modality.width for m, modality in dataset.modalities.items()},
+        "part": part,
+        "protocol": cfg.run.protocol,
+        "seed": cfg.run.seed,
+        "items": counts(dataset, part),
+        "entries": [entry.as_dict(floor) for entry in entries],
+    }

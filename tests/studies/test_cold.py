@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,21 @@ def test_data_without_cold_items_or_features_is_refused(shop: Dataset) -> None:
         cold.check(cfg, warm_part(shop))
     with pytest.raises(PrismError, match="has no features"):
         cold.check(cfg, replace(shop, modalities={}))
+
+
+def test_the_benchmark_gives_the_floor_its_best_settings_and_writes_a_row_for_each_model(
+    shop: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part of the package
+    from benchmarks import cold as bench
+
+    monkeypatch.setattr(bench, "NEIGHBOURS", (5,))
+    settings = ["train.epochs=2", "model.dim=8"]
+    found = bench.measured(shop, ["vbpr", "bm3"], tmp_path, 1, settings, only_finished=False)
+    labels = [entry["label"] for entry in found["entries"]]
+    assert labels[0].startswith("contentknn, best of 3 (k = 5, ") and labels[1:4] == ["mostpop", "contentknn", "vbpr"]
+    assert not any("bm3" in label for label in labels)  # it refuses
+    text = bench.section(found)
+    assert text.count("the floor |") == 1 and "vbpr by image" in text and text.count("\n|") == 2 + len(labels)
+    again = bench.measured(shop, ["vbpr", "freedom"], tmp_path, 1, settings, only_finished=True)
+    assert [entry["label"] for entry in again["entries"]] == labels
