@@ -24,6 +24,7 @@ from prismrec.machine import available_cores
 
 _MOST = 4096  # candidates for a list: beyond that looking at all items costs less
 _SPARE = 1.2  # candidates beyond those that may be masked: the order of distances is not quite that of scores
+_BLOCK = 64  # users at a time: their candidates' vectors stand in memory together
 _EFFORTS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 
 
@@ -52,30 +53,40 @@ class Near:
     effort: int
     info: Mapping[str, Any] = field(default_factory=dict)
 
-    def best(self, part: Part, k: int, masked: Seen | None, threads: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+    def best(self, part: Part, k: int, masked: Seen | None) -> tuple[np.ndarray, np.ndarray] | None:
         """As ``score.best`` of one part, approximately; None where so much is masked that all items must be looked at."""
         assert isinstance(part.items, Dense)
         queries = np.asarray(part.queries, np.float32)
+        blocks = []
+        for start in range(0, len(queries), _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, len(queries)))
+            found = self._block(queries[rows], part.items, k, None if masked is None else masked.take(rows))
+            if found is None:
+                return None
+            blocks.append(found)
+        items, scores = zip(*blocks, strict=True) if blocks else ([np.empty((0, k), np.int64)], [np.empty((0, k))])
+        return np.concatenate(items), np.concatenate(scores)
+
+    def _block(
+        self, queries: np.ndarray, items: Dense, k: int, masked: Seen | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         hidden = 0 if masked is None else int(np.diff(masked.indptr).max(initial=0))
         wanted = min(self.n, math.ceil(_SPARE * k) + hidden)
-        if wanted > _MOST or len(part.items) < k + hidden:
+        if wanted > _MOST or len(items) < k + hidden:
             return None
-        wide = np.pad(queries, ((0, 0), (0, 1)))
-        found = KINDS[self.kind].search(self.index, wide, wanted, max(self.effort, wanted))
-        added = np.arange(self.n, len(part.items))  # items that came after the index was built
+        found = KINDS[self.kind].search(self.index, np.pad(queries, ((0, 0), (0, 1))), wanted, self.effort)
+        added = np.arange(self.n, len(items))  # items that came after the index was built
         found = np.concatenate([found, np.broadcast_to(added, (len(found), len(added)))], axis=1)
-        vectors = part.items.take(np.maximum(found, 0).reshape(-1)).reshape(*found.shape, -1)
+        vectors = items.take(np.maximum(found, 0).reshape(-1)).reshape(*found.shape, -1)
         scores = np.matmul(vectors, queries[:, :, None])[:, :, 0]
         scores[found < 0] = -np.inf
         if masked is not None:
             row = np.repeat(np.arange(len(queries)), np.diff(masked.indptr))
-            hide = np.isin(
-                np.arange(len(queries))[:, None] * len(part.items) + found, row * len(part.items) + masked.indices
-            )
-            scores[hide] = -np.inf
+            place = np.arange(len(queries))[:, None] * len(items) + found
+            scores[np.isin(place, row * len(items) + masked.indices)] = -np.inf
         order = np.lexsort((found, -scores))[:, :k]
-        items, values = np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
-        return None if (values == -np.inf).any() else (items, values)
+        listed, values = np.take_along_axis(found, order, 1), np.take_along_axis(scores, order, 1)
+        return None if (values == -np.inf).any() else (listed, values)
 
 
 def build(items: Dense, queries: np.ndarray, kind: str, k: int = 20, recall: float = 0.98, threads: int = 0) -> Near:
@@ -92,7 +103,7 @@ def build(items: Dense, queries: np.ndarray, kind: str, k: int = 20, recall: flo
     reached = 0.0
     for effort in _EFFORTS:
         near = replace(near, effort=effort)
-        found = near.best(Part(queries, items), exact.shape[1], None, threads)
+        found = near.best(Part(queries, items), exact.shape[1], None)
         if found is not None:
             kept = [len(np.intersect1d(a, b)) for a, b in zip(found[0], exact, strict=True)]
             reached = float(np.mean(kept)) / exact.shape[1]
@@ -155,7 +166,7 @@ def _hnsw(vectors: np.ndarray, threads: int) -> Any:
 def _search_hnsw(index: Any, queries: np.ndarray, k: int, effort: int) -> np.ndarray:
     import faiss
 
-    return np.asarray(index.search(queries, k, params=faiss.SearchParametersHNSW(efSearch=effort))[1])
+    return np.asarray(index.search(queries, k, params=faiss.SearchParametersHNSW(efSearch=max(effort, k)))[1])
 
 
 def _ivf(vectors: np.ndarray, threads: int) -> Any:
@@ -204,7 +215,7 @@ def _usearch(vectors: np.ndarray, threads: int) -> Any:
 
 
 def _search_usearch(index: Any, queries: np.ndarray, k: int, effort: int) -> np.ndarray:
-    index.expansion_search = effort
+    index.expansion_search = max(effort, k)
     keys = np.atleast_2d(index.search(queries, k, threads=1).keys).astype(np.int64)
     return np.asarray(keys)
 

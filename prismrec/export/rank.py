@@ -125,7 +125,7 @@ def _found(shelf: Shelf, terms: Sequence[Part], k: int, masked: Seen | None, ask
     columns = None if ask.only is None else ask.only.columns(shelf.items, shelf.item_table)
     plain = len(terms) == 1 and terms[0].items is shelf.sides[FUSED].item and terms[0].factor is None
     if shelf.near is not None and plain and columns is None and not ask.exact:
-        found = shelf.near.best(terms[0], k, masked, shelf.threads)
+        found = shelf.near.best(terms[0], k, masked)
         if found is not None:
             return found
     return best(terms, k, masked, columns, shelf.threads)
