@@ -102,8 +102,8 @@ def mrdib(model: str, where: Mapping[str, int], ablated: Mapping[str, int]) -> t
     varied: dict[str, Any] = {**on, "base": whole, "where": ablated, "test": "never"}
     return (
         host(model, name, metric="recall@5", where=where),
-        Arm(whole, tried=draws(20), base=name, against=name, where=where, **on),
         Arm(f"{whole} auto", tried=({**QUIET, "mrdib.balance": "auto"},), base=name, against=whole, where=where, **on),
+        Arm(whole, tried=draws(20), base=name, against=name, where=where, **on),
         *(
             Arm(
                 f"{whole} without {said}",
