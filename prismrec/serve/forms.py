@@ -190,6 +190,7 @@ class AnswerMap(BaseModel):
     export: str
     version: str
     method: str
+    awaited: bool = Field(description="Whether a better map is being made: ask again in a while.")
     by: str
     groups: list[str]
     items: list[str]

@@ -35,7 +35,7 @@ class Maps:
         self._tsne = tsne and importlib.util.find_spec("openTSNE") is not None
         self._pool: ProcessPoolExecutor | None = None
         self._coming: dict[Key, Future[np.ndarray]] = {}
-        self._made: dict[Key, tuple[str, bytes]] = {}
+        self._made: dict[Key, tuple[tuple[str, bool], bytes]] = {}
 
     def of(self, catalogue: Catalogue, by: str | None) -> bytes:
         """The map as JSON, by the fused representation or what a modality shows. Raises ``PrismError`` for an unknown one."""
@@ -45,7 +45,8 @@ class Maps:
         key = catalogue.name, catalogue.version, name
         coming = self._coming.get(key)
         ready = coming is not None and coming.done() and not coming.cancelled() and coming.exception() is None
-        wanted = "t-SNE" if ready else "principal components"
+        awaited = not coming.done() if coming is not None else self._tsne and len(shown(catalogue)) > _ENOUGH
+        wanted = "t-SNE" if ready else "principal components", awaited
         known = self._made.get(key)
         if known is not None and known[0] == wanted:
             return known[1]
@@ -55,7 +56,7 @@ class Maps:
         else:
             components = principal(vectors(catalogue, name, rows))
             points = fitted(components[:, :2])
-            if self._tsne and coming is None and len(rows) > _ENOUGH:
+            if awaited and coming is None:
                 self._coming[key] = self._workers().submit(tsne, components)
         made = orjson.dumps(_record(catalogue, name, wanted, rows, points))
         self._forget_old(catalogue)
@@ -150,10 +151,12 @@ def groups_of(catalogue: Catalogue, rows: np.ndarray) -> tuple[list[str], list[i
     return names, [place.get(value, -1) for value in column.to_list()]
 
 
-def _record(catalogue: Catalogue, by: str, method: str, rows: np.ndarray, points: np.ndarray) -> dict[str, Any]:
+def _record(
+    catalogue: Catalogue, by: str, how: tuple[str, bool], rows: np.ndarray, points: np.ndarray
+) -> dict[str, Any]:
     names, group = groups_of(catalogue, rows)
     return {
-        "export": catalogue.name, "version": catalogue.version, "method": method, "by": by, "groups": names,
+        "export": catalogue.name, "version": catalogue.version, "method": how[0], "awaited": how[1], "by": by, "groups": names,
         "items": catalogue.items.texts(rows), "titles": catalogue.titles_of(rows), "pictures": catalogue.pictures.has(rows),
         "x": np.round(points[:, 0], 4).tolist(), "y": np.round(points[:, 1], 4).tolist(), "group": group,
     }  # fmt: skip

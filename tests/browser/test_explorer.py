@@ -196,6 +196,9 @@ def test_an_item_opens_and_starts_a_session(url: str, browser: Any) -> None:
         page.get_by_role("button", name="Suppose it was taken").click()
         page.wait_for_function("() => document.querySelector('.list h2').textContent === 'Recommended for these'")
         assert page.locator("#basket").inner_text().startswith(name) and "taken=" in page.url
+        page.reload()
+        page.wait_for_selector("#history li")
+        assert page.locator("#basket").inner_text().startswith(name)
         page.get_by_role("button", name="Back to the user").click()
         page.wait_for_function("() => document.querySelector('.list h2').textContent === 'Recommended'")
         page.locator("#history button").first.click()

@@ -141,12 +141,17 @@ def test_a_map_is_drawn_at_once_and_again_when_there_is_a_better_one(
     kept, pool = maps.Maps(), ThreadPoolExecutor(1)
     monkeypatch.setattr(kept, "_workers", lambda: pool)  # else a process, which takes seconds to start
     first = orjson.loads(kept.of(catalogue, None))
-    assert first["method"] == "principal components" and len(first["x"]) == 60
+    assert first["method"] == "principal components" and first["awaited"] and len(first["x"]) == 60
     pool.shutdown()
     second = orjson.loads(kept.of(catalogue, None))
-    assert second["method"] == "t-SNE" and second["x"] != first["x"] and second["items"] == first["items"]
+    assert (
+        second["method"] == "t-SNE"
+        and not second["awaited"]
+        and second["x"] != first["x"]
+        and second["items"] == first["items"]
+    )
     assert np.abs([second["x"], second["y"]]).max() <= 1
-    assert orjson.loads(maps.Maps(tsne=False).of(catalogue, "image"))["by"] == "image"
+    assert orjson.loads(maps.Maps(tsne=False).of(catalogue, "image"))["awaited"] is False
     with pytest.raises(PrismError, match="smell"):
         kept.of(catalogue, "smell")
     kept.close()

@@ -98,7 +98,7 @@ export function draw(answer, { about, before, other, wishes, open }) {
   const heading = { user: "Recommended", session: "Recommended for these", popular: "What most took" }[answer.basis];
   const shared = other ? answer.items.filter((card) => other.items.some((one) => one.item === card.item)).length : null;
   const note = answer.basis === "popular" ? "Nothing is known of this user, so these are the items most taken."
-    : other ? `${shared} of ${k} in both lists.` : modalities.length ? "The bar is each modality's share of what speaks for an item." : "";
+    : other ? `${shared} of ${k} in both lists.` : modalities.length && personal ? "The bar is each modality's share of what speaks for an item." : "";
   return make("section", { class: "list", "aria-label": `${heading} · ${answer.export}` },
     make("h2", {}, heading, other ? make("span", { class: "on" }, ` ${answer.export}`) : ""),
     make("p", { class: "note" }, note),

@@ -64,7 +64,7 @@ async function show() {
   try {
     const names = [served.exports[0].name, ...(wish.beside ? [wish.beside] : [])];
     const answers = await Promise.all(names.map((name) => post("recommend", body(name), signal)));
-    const key = JSON.stringify([wish.user, wish.taken, wish.k, wish.where, answers.map((one) => one.version)]);
+    const key = JSON.stringify([wish.user, wish.taken.map((one) => one.item), wish.k, wish.where, answers.map((one) => one.version)]);
     const changed = mixed() || wish.diversity > 0;
     if (!changed) usual = { key, items: answers.map((answer) => answer.items.map((card) => card.item)) };
     else if (usual.key !== key) {
@@ -86,16 +86,23 @@ async function show() {
 
 let taken = [];
 
-async function past() {
+function basket() {
   byId("session").hidden = !wish.taken.length;
-  if (wish.taken.length) {
-    taken = wish.taken.map((one) => one.item);
-    byId("basket").replaceChildren(...wish.taken.map((card) => make("li", {}, named(card), make("button", { type: "button", "aria-label": `Without ${named(card)}`, onclick: () => { wish.taken = wish.taken.filter((one) => one !== card); person(); } }, "✕"))));
-  }
+  byId("basket").replaceChildren(...wish.taken.map((card) => make("li", {}, named(card),
+    make("button", { type: "button", "aria-label": `Without ${named(card)}`, onclick: () => { wish.taken = wish.taken.filter((one) => one !== card); person(); } }, "✕"))));
+}
+
+async function past() {
   const where = served.exports[0].name;
   let found = { taken: 0, items: [] };
-  if (wish.taken.length) found = { taken: wish.taken.length, items: await Promise.all(wish.taken.map(({ item }) => get(`items/${encodeURIComponent(item)}`, { export: where }))) };
-  else if (wish.user) {
+  basket();
+  if (wish.taken.length) {
+    taken = wish.taken.map((one) => one.item);
+    const cards = await Promise.all(taken.map((item) => get(`items/${encodeURIComponent(item)}`, { export: where }).catch(() => ({ item }))));
+    found = { taken: cards.length, items: cards };
+    wish.taken = cards;
+    basket();
+  } else if (wish.user) {
     try { found = await get(`users/${encodeURIComponent(wish.user)}`, { limit: whole ? 1000 : 30, export: where }); }
     catch { found = { taken: 0, items: [] }; }
   }

@@ -25,7 +25,7 @@ export class ItemMap {
     this.data = data;
     this.place = new Map(data.items.map((item, at) => [item, at]));
     if (moved) { this.at = -1; this.all(); }
-    const method = data.method === "t-SNE" ? "t-SNE" : "the first two principal components; t-SNE follows when it is ready";
+    const method = data.method === "t-SNE" ? "t-SNE" : `the first two principal components${data.awaited ? "; t-SNE follows when it is ready" : ""}`;
     byId("map-note").textContent = `${data.items.length.toLocaleString("en")} items, near each other where they are alike (${method}). Rings: taken. Filled: recommended.`;
     byId("legend").replaceChildren(...data.groups.map((group, at) => {
       const dot = make("i"); dot.style.background = `var(--c${at})`;
@@ -33,7 +33,7 @@ export class ItemMap {
     }), ...(data.groups.length && data.group.includes(-1) ? [make("li", {}, make("i", { class: "rest" }), "others")] : []));
     this.draw();
     clearTimeout(this.again);
-    if (data.method !== "t-SNE") this.again = setTimeout(() => this.load(where, by).catch(() => {}), 4000);
+    if (data.awaited) this.again = setTimeout(() => this.load(where, by).catch(() => {}), 4000);
   }
 
   mark(taken, listed) { this.marks = { taken: new Set(taken), listed: new Set(listed) }; this.draw(); }
