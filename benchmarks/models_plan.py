@@ -38,6 +38,7 @@ ARMS: tuple[Arm, ...] = (
     Arm("mostpop", "mostpop", ({},)),
     Arm("itemknn", "itemknn", ({},)),
     Arm("ease", "ease", ({},)),
+    Arm("contentknn", "contentknn", ({},)),
     Arm("bpr", "bpr", ({"model.reg": 0.1},), published=baby(0.0575, 0.0249)),
     Arm("lightgcn", "lightgcn", ({},), published=baby(0.0754, 0.0328)),
     Arm("layergcn", "layergcn", tuple(regs(1e-2, 1e-3, 1e-4)), published=baby(0.0820, 0.0355)),

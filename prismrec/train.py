@@ -159,7 +159,7 @@ def _train_epoch(
     cfg: TrainConfig,
     epoch: int,
     watcher: Watcher | None,
-    crew: Crew,
+    crew: Crew = ALONE,
 ) -> dict[str, Any]:
     device = next(assembly.parameters()).device
     rate = learning_rate(cfg, epoch)

@@ -12,8 +12,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from prismrec.cli.tables import stdout
-
 if TYPE_CHECKING:
     from prismrec.models.base import Model, Paper, Strict
 
@@ -109,7 +107,7 @@ def _print(title: str, rows: list[dict[str, Any]], format: ListFormat) -> None:
         for line in _details(row):
             text.append(f"\n{line}", style="dim")
         table.add_row(Text(row["name"], style="bold"), *([_kind(row)] if listed else []), text)
-    stdout().print(table)
+    Console().print(table)
 
 
 def _kind(row: dict[str, Any]) -> str:

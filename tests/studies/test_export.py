@@ -81,7 +81,15 @@ def test_gains_are_those_of_the_board(example: Board) -> None:
 
 def test_groups_have_a_sheet_each_where_they_tell_users_apart(example: Board) -> None:
     names = [sheet.name for sheet in sheets.sheets(example)]
-    assert names == ["board", "gains", "rivals", "activity", "popularity", "costs"]  # every target here is well known
+    assert names == [
+        "board",
+        "gains",
+        "rivals",
+        "activity",
+        "popularity",
+        "missing-features",
+        "costs",
+    ]  # no target is cold
     sheet = of(example, "activity")
     groups = [group for group in example.groups if group.by == "activity"]
     assert "the user's number of training items" in sheet.note and len(sheet.columns) == 2 + len(groups)
