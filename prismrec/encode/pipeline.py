@@ -7,7 +7,6 @@ call that was killed and is made again forms the batches that it would have form
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,14 +20,13 @@ import numpy as np
 from prismrec.encode import pictures
 from prismrec.encode.base import Encoder, Ready, Unreadable
 from prismrec.encode.cache import Cache, Known
+from prismrec.encode.scratch import table
 
 Content = Path | bytes | None
 """A file to read, the content itself, or nothing: the item has none."""
 
 NONE = "none given"
 NOT_FINITE = "the model gives no finite vector"
-_MEMORY = 1 << 30
-"""Bytes up to which the vectors stand in memory; more go to a file without a name in the folder for temporary files."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -137,7 +135,7 @@ def step(encoder: Encoder, contents: Sequence[Content]) -> list[Known | str]:
         if ready:
             vectors = encoder.encode([made.value for _, made in ready])
             for (position, made), vector in zip(ready, vectors, strict=True):
-                out[position] = _whole(vector, made.notes)
+                out[position] = Known(vector, made.notes)
     return out
 
 
@@ -180,7 +178,7 @@ class Job:
 
     def __init__(self, encoder: Encoder, cache: Cache | None, progress: Progress, watch: Watch | None) -> None:
         self.encoder, self.cache, self.progress, self.watch = encoder, cache, progress, watch
-        self.values = _table(progress.of, encoder.width)
+        self.values = table(progress.of, encoder.width)
         self.present = np.zeros(progress.of, dtype=bool)
         self.reasons: dict[int, str] = {}
         self.notes: dict[int, tuple[str, ...]] = {}
@@ -204,7 +202,7 @@ class Job:
             known = self.cache.get([one.digest for one in new]) if self.cache is not None else {}
             for one in new:
                 if found := known.get(one.digest):
-                    self.progress.known += 1
+                    self.progress.known += not isinstance(_whole(found), str)
                     self._found(one.digest, found)
                 else:
                     yield one
@@ -214,14 +212,14 @@ class Job:
         """A batch through the model."""
         vectors = np.asarray(self.encoder.encode([made.value for _, made in waiting]), dtype=np.float32)
         pairs = zip(waiting, vectors, strict=True)
-        self.came({digest: _whole(vector, made.notes) for (digest, made), vector in pairs})
+        self.came({digest: Known(vector, made.notes) for (digest, made), vector in pairs})
 
     def came(self, outcomes: Mapping[bytes, Known | str]) -> None:
         """What became of a batch: into the cache before anything else is done with it."""
         new = {digest: outcome for digest, outcome in outcomes.items() if isinstance(outcome, Known)}
         if self.cache is not None:
             self.cache.put(new)
-        self.progress.encoded += len(new)
+        self.progress.encoded += sum(not isinstance(_whole(outcome), str) for outcome in new.values())
         for digest, outcome in outcomes.items():
             self._found(digest, outcome)
         self._tell()
@@ -246,7 +244,7 @@ class Job:
             self._settle([found.item], same)
 
     def _found(self, digest: bytes, outcome: Known | str) -> None:
-        items = self.items[digest]
+        items, outcome = self.items[digest], _whole(outcome)
         self._settle(items, outcome)
         self.settled[digest] = outcome if isinstance(outcome, str) else outcome.notes
         self.items[digest] = items[:1]
@@ -267,13 +265,6 @@ class Job:
             self.watch(self.progress)
 
 
-def _whole(vector: np.ndarray, notes: tuple[str, ...]) -> Known | str:
-    return Known(vector, notes) if np.isfinite(vector).all() else NOT_FINITE
-
-
-def _table(rows: int, width: int) -> np.ndarray:
-    """Zeros (rows, width), in memory or in a file that goes when nobody holds it."""
-    if 4 * rows * width <= _MEMORY:
-        return np.zeros((rows, width), dtype=np.float32)
-    with tempfile.TemporaryFile(prefix="prismrec-") as file:  # the table holds it open by itself
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, width))
+def _whole(outcome: Known | str) -> Known | str:
+    """An outcome as it counts. A vector that is not finite is remembered like any other, so that batches stay the same."""
+    return NOT_FINITE if isinstance(outcome, Known) and not np.isfinite(outcome.vector).all() else outcome

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prismrec.encode.scratch import table
 from prismrec.errors import PrismError, nearest
 
 Parameters = Mapping[str, np.ndarray]
@@ -110,7 +111,7 @@ def apply(values: np.ndarray, parameters: Parameters) -> np.ndarray:
 def transformed(values: np.ndarray, parameters: Parameters, dtype: str = "float32") -> np.ndarray:
     """``apply`` in blocks, as ``dtype``. Raises ``PrismError`` where float16 cannot hold a number."""
     width = apply(np.asarray(values[:1]), parameters).shape[1]
-    out = np.empty((len(values), width), dtype=dtype)
+    out = table(len(values), width, dtype)
     limit = float(np.finfo(out.dtype).max)
     for start in range(0, len(values), _BLOCK):
         block = apply(np.asarray(values[start : start + _BLOCK]), parameters)

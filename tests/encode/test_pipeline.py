@@ -13,7 +13,7 @@ from encoding import as_bytes, die_after_batches, picture, shop
 from program import call, doomed
 
 from prismrec.data import store
-from prismrec.encode import pictures
+from prismrec.encode import pictures, scratch
 from prismrec.encode.base import Encoder, Kind, Ready, Unreadable
 from prismrec.encode.cache import Cache, Known
 from prismrec.encode.pipeline import NONE, NOT_FINITE, Progress, encode, step
@@ -61,6 +61,15 @@ def test_the_number_of_threads_and_the_first_batch_do_not_matter() -> None:
     assert np.array_equal(alone.values, together.values)
 
 
+def test_a_content_that_comes_again_long_after_is_not_encoded_again() -> None:
+    coder = Lengths()
+    many = [b"aaaaaa", b"bbbbbb", b"cccccc"] + [b"dddddd", b"aaaaaa", b"bad"] * 30
+    out = encode(coder, many, workers=2)
+    assert sum(coder.batches) == 4 and out.progress.encoded == 4 and out.progress.done == 93
+    assert out.present.sum() == 63 and (out.values[out.present, 0] == 6).all()
+    assert set(out.reasons.values()) == {"bad text"} and len(out.notes) == 63
+
+
 def test_what_the_cache_knows_is_not_encoded_again(tmp_path: Path) -> None:
     first, second, third = Lengths(), Lengths(), Lengths()
     with Cache(tmp_path / "c.sqlite", 2) as cache:
@@ -68,8 +77,8 @@ def test_what_the_cache_knows_is_not_encoded_again(tmp_path: Path) -> None:
         b = encode(second, CONTENTS, cache=cache)
         more = encode(third, [*CONTENTS, b"new"], cache=cache)
     assert np.array_equal(a.values, b.values) and a.reasons == b.reasons and a.notes == b.notes
-    assert second.batches == [1]  # what gave no vector is tried again
-    assert b.progress.known == 4 and third.batches == [2] and more.values[-1].tolist() == [3, 2]
+    assert second.batches == [] and third.batches == [1]  # a vector that is not finite is remembered too
+    assert b.progress.known == 4 and more.values[-1].tolist() == [3, 1]
 
 
 def test_a_broken_cache_is_put_aside_and_a_changed_vector_counts_as_absent(tmp_path: Path) -> None:
@@ -90,17 +99,17 @@ def test_a_broken_cache_is_put_aside_and_a_changed_vector_counts_as_absent(tmp_p
 def test_one_step_does_what_the_stream_does() -> None:
     out = encode(Lengths(), CONTENTS)
     for position, outcome in enumerate(step(Lengths(), CONTENTS)):
-        if isinstance(outcome, Known):
+        if isinstance(outcome, Known) and out.reasons.get(position) == NOT_FINITE:
+            assert np.isnan(outcome.vector[0])
+        elif isinstance(outcome, Known):
             assert outcome.vector[0] == out.values[position, 0]
         else:
             assert outcome == out.reasons[position]
 
 
 def test_a_table_too_large_for_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prismrec.encode import pipeline
-
     plain = encode(Lengths(), CONTENTS)
-    monkeypatch.setattr(pipeline, "_MEMORY", 0)
+    monkeypatch.setattr(scratch, "MEMORY", 0)
     mapped = encode(Lengths(), CONTENTS)
     assert isinstance(mapped.values, np.memmap) and np.array_equal(plain.values, mapped.values)
 
