@@ -146,6 +146,8 @@ def encode(
 
     with carried(source, output), writing(output, overwrite, quiet) as job:
         dataset = job.read(source, {})
+        if (called := name or modality.value) in dataset.modalities:
+            say(job.console, f"The features of {called} that are there are replaced; --as NAME keeps both.", "dim")
         with Screen(job.console, modality.value) as screen:
             try:
                 job.dataset, made = add_features(

@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Card:
 
     def record(self) -> dict[str, Any]:
         """For ``card.json``."""
-        found = asdict(self)
+        found = asdict(replace(self, contents=()))  # which may be millions, and are no news
         del found["contents"]
         return found
 
