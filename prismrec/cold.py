@@ -47,7 +47,8 @@ class Trained:
         """A model in memory and the data that it was trained on, whose test rows are not read."""
         tensors = [*assembly.parameters(), *assembly.buffers()]
         device = tensors[0].device if tensors else torch.device("cpu")
-        return Trained(assembly, replace(context(dataset.development(), device), raw=assembly.raw))
+        rows = replace(dataset.development(), modalities={})  # the assembly holds the features
+        return Trained(assembly, replace(context(rows, device), raw=assembly.raw))
 
     @staticmethod
     def of_run(folder: str | Path, data: Dataset | str | Path | None = None) -> Trained:

@@ -68,7 +68,14 @@ def check(cfg: RunConfig, dataset: Dataset) -> None:
         )
     if not dataset.modalities:
         raise PrismError(f"{dataset.name!r} has no features, and nothing else is known of a cold item; import some.")
-    known, device = warm_part(dataset).development(), pick_device(cfg.run.device)
+    warm, device = warm_part(dataset), pick_device(cfg.run.device)
+    counts = {part: len(warm.interactions.part(part)) for part in ("train", "valid", "test")}
+    if not all(counts.values()):
+        raise PrismError(
+            f"The warm items of {dataset.name!r} have {counts['valid']:,} rows in validation and {counts['test']:,} in test; "
+            "training on them needs some in both. Split with a ratio such as --ratio 8:1:1, or at other times."
+        )
+    known = warm.development()
     assembly, _ = assemble(cfg, known, device)
     Trained(assembly, context(known, device)).check()
 

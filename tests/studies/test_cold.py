@@ -143,6 +143,11 @@ def test_data_without_cold_items_or_features_is_refused(shop: Dataset) -> None:
     cfg, _ = configure(shop, "vbpr", settings=QUICK)
     with pytest.raises(PrismError, match="has a training row, so none is cold"):
         cold.check(cfg, warm_part(shop))
+    strict = by_item(shop, share=(0.15, 0.15), ratio=(1, 0, 0))
+    with pytest.raises(
+        PrismError, match="have 0 rows in validation and 0 in test; training on them needs some in both"
+    ):
+        cold.check(cfg, strict)
     with pytest.raises(PrismError, match="has no features"):
         cold.check(cfg, replace(shop, modalities={}))
 
