@@ -39,7 +39,12 @@ class Kind:
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind("amazon", "Amazon reviews 2014, 2018, 2023", "REVIEWS [META] (either may be several)", raw_amazon.read),
+    Kind(
+        "amazon",
+        "Amazon reviews 2014, 2018, 2023",
+        "REVIEWS [META] (either may be several), or FOLDER",
+        raw_amazon.read,
+    ),
     Kind("movielens", "MovieLens 100K, 1M and later", "FOLDER, or RATINGS [MOVIES]", raw_movielens.read),
     Kind("microlens", "MicroLens: micro-videos, titles, covers", "FOLDER, or PAIRS [TITLES]", raw_microlens.read),
     Kind("hm", "H&M: purchases, articles, pictures", "FOLDER, or TRANSACTIONS [ARTICLES]", raw_hm.read),
@@ -114,7 +119,8 @@ def prepare(
     steps = dataset.provenance["steps"]
     dataset = replace(dataset, provenance={**dataset.provenance, "steps": [steps[0] | found, *steps[1:]]})
     said = reading.tally.sentences() + said
-    said.append(f"of {dataset.n_items:,} items kept: " + ", ".join(f"{n:,} {what}" for what, n in coverage.items()))
+    known_of = ", ".join(f"{n:,} {what}" for what, n in coverage.items()) or "nothing is known but their ids"
+    said.append(f"of {dataset.n_items:,} items kept: {known_of}")
     return Prepared(dataset, said)
 
 

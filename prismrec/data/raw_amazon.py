@@ -39,6 +39,7 @@ from prismrec.data.raw_catalogue import (
     spooled,
     table,
 )
+from prismrec.data.raw_files import spread
 from prismrec.data.raw_lines import Reading, decoded, first_line, lines, places, records, rows
 from prismrec.errors import PrismError
 
@@ -52,9 +53,12 @@ _SCRIPT = "getTime"  # where the scrape of 2018 took a script for the title
 
 
 def read(paths: Sequence[Path], reading: Reading) -> Catalogue:
-    """Reviews (or ratings) and metadata, each in one file or several, in any order: a file is known by its first record."""
+    """Reviews (or ratings) and metadata, files or a folder of them, in any order: a file is known by its first record.
+
+    Where there are reviews, ratings alone are not read.
+    """
     found: dict[str, list[Path]] = {"reviews": [], "ratings": [], "products": []}
-    for path in paths:
+    for path in spread(paths):
         found[_kind(path)].append(path)
     logs = found["reviews"] or found["ratings"]
     if not logs:

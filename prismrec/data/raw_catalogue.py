@@ -21,6 +21,8 @@ BLOCK = 200_000
 TEXT = 20_000
 """Characters of the longest text that is kept of an item."""
 
+_ARTICLE = {"item": "an"}
+
 Wanted = Collection[str] | None
 """Ids of items as text; None for all that are known."""
 Describe = Callable[[Wanted], pl.DataFrame]
@@ -78,7 +80,7 @@ def complete(log: pl.LazyFrame, path: Path, reading: Reading, optional: Collecti
     kept = [c for c in names if c not in optional or int(found[f"has {c}"][0])]
     for column in kept:
         if lacking := n - int(found[f"has {column}"][0]):
-            reading.tally.add(path, f"without a {column}", lacking)
+            reading.tally.add(path, f"without {_ARTICLE.get(column, 'a')} {column}", lacking)
     log = log.select(kept)
     if any(int(found[f"has {c}"][0]) < n for c in kept):
         log = log.drop_nulls()

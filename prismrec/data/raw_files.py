@@ -23,10 +23,7 @@ def pick(paths: Sequence[Path], patterns: Sequence[str], what: str | None) -> Pa
     ``what``: what is missing where there is none, as the error says; None where it may be missing. Raises ``PrismError`` for a
     path that does not exist, and for two files that fit.
     """
-    files = [file for path in paths for file in (_files(path) if path.is_dir() else [path])]
-    for path in files:
-        if not path.exists():
-            raise PrismError(f"There is no {path}; name a folder or a file that exists.")
+    files = spread(paths)
     for pattern in patterns:
         fit = [file for file in files if fnmatch(_PACKED.sub("", file.name.lower()), pattern.lower())]
         if len(fit) > 1:
@@ -41,5 +38,10 @@ def pick(paths: Sequence[Path], patterns: Sequence[str], what: str | None) -> Pa
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
+def spread(paths: Sequence[Path]) -> list[Path]:
+    """``paths`` with the files of a folder in its place, by name. Raises ``PrismError`` for one that does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise PrismError(f"There is no {path}; name a folder or a file that exists.")
+    inside = (file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]))
+    return [file for file in inside if file.is_file() and not file.name.startswith(".")]

@@ -82,7 +82,8 @@ def blocks(path: Path, reading: Reading) -> Iterator[bytes]:
         magic = file.read(4)
         file.seek(0)
         if magic == b"PK\x03\x04":
-            raise PrismError(f"{path} is a zip archive; unpack it and name the files in it.")
+            what = "an Excel workbook; save it as CSV" if path.suffix == ".xlsx" else "a zip archive; unpack it"
+            raise PrismError(f"{path} is {what}, and name what comes of it.")
         if magic[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=file) as content:
                 source: Iterator[bytes] = iter(lambda: content.read(_BLOCK), b"")

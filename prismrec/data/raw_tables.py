@@ -1,4 +1,4 @@
-"""A shop's own tables: a log with a line of names above it, and a table of products; CSV, TSV (packed or not) or Parquet.
+"""A shop's own tables: a log and a table of products; CSV or TSV with a line of names, JSON lines (packed or not) or Parquet.
 
 Unlike ``sources_table``, which refuses what it cannot read, this leaves out bad rows and counts them.
 """
@@ -6,7 +6,8 @@ Unlike ``sources_table``, which refuses what it cannot read, this leaves out bad
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import polars as pl
 from prismrec.data import columns
 from prismrec.data.item_table import PICTURE
 from prismrec.data.raw_catalogue import Catalogue, Wanted, complete, identity, plain, spooled
-from prismrec.data.raw_lines import Reading, first_line, rows
+from prismrec.data.raw_lines import Reading, first_line, records, rows
 from prismrec.data.sources_table import USUAL
 from prismrec.errors import PrismError
 
@@ -57,10 +58,22 @@ def read(
 
 
 def header(path: Path) -> list[str]:
-    """The names of the columns of a table."""
+    """The names of the columns of a table; of JSON lines the keys of the first ones. Raises ``PrismError`` for none."""
     if columns.typed(path):
         return columns.names(columns.scan(path), path)
-    return next(rows(path, Reading(path.parent), _separator(path), header=True), (0, []))[1]
+    if path.is_dir():
+        raise PrismError(f"{path} is a folder; name the file of the log and, where there is one, that of the items.")
+    aside = Reading(path.parent)
+    if _json(path):
+        return list(dict.fromkeys(key for _, found in islice(records(path, aside), _PEEK) for key in found))
+    found = next(rows(path, aside, _separator(path), header=True), (0, []))[1]
+    if not found:
+        raise PrismError(f"{path} is empty; expected a line with the names of the columns, then a line per row.")
+    return found
+
+
+def _json(path: Path) -> bool:
+    return first_line(path).startswith("{")
 
 
 def _separator(path: Path) -> str:
@@ -70,14 +83,25 @@ def _separator(path: Path) -> str:
     return max(_SEPARATORS, key=line.count)
 
 
+def _fields(path: Path, reading: Reading, names: Sequence[str]) -> Iterator[Sequence[Any]]:
+    """The values of each row, in the order of ``names``."""
+    if columns.typed(path):
+        yield from columns.collect(columns.scan(path), path).select(names).iter_rows()
+    elif _json(path):
+        for _, found in records(path, reading):
+            yield [found.get(name) for name in names]
+    else:
+        at = [header(path).index(name) for name in names]
+        for _, fields in islice(rows(path, reading, _separator(path), header=True), 1, None):
+            yield [fields[place] for place in at]
+
+
 def _table(path: Path, chosen: dict[str, str], reading: Reading) -> pl.LazyFrame:
-    """The columns of ``chosen`` (role → name), called by their roles; of a delimited file all text."""
+    """The columns of ``chosen`` (role → name), called by their roles; of what is no Parquet all text."""
     if columns.typed(path):
         return columns.scan(path).select(pl.col(name).alias(role) for role, name in chosen.items())
-    at = [header(path).index(name) for name in chosen.values()]
-    source = rows(path, reading, _separator(path), header=True)
-    next(source)
-    picked = ([fields[place].strip() or None for place in at] for _, fields in source)
+    source = _fields(path, reading, list(chosen.values()))
+    picked = ([None if value is None else str(value).strip() or None for value in fields] for fields in source)
     return spooled(picked, dict.fromkeys(chosen, pl.String), reading, "log")
 
 
@@ -142,7 +166,7 @@ def described(paths: Sequence[Path], item_id: str | None, wanted: Wanted, readin
     key = columns.need(columns.pick(names, item_id, USUAL["item"], "item-id", path), names, "item-id", path)
     at = names.index(key)
     kept: dict[str, Sequence[Any]] = {}
-    for fields in _rows(path, reading):
+    for fields in _fields(path, reading, names):
         item = identity(fields[at])
         if item is None:
             reading.tally.add(path, "without an item")
@@ -160,18 +184,10 @@ def described(paths: Sequence[Path], item_id: str | None, wanted: Wanted, readin
     )
 
 
-def _rows(path: Path, reading: Reading) -> Any:
-    if not columns.typed(path):
-        source = rows(path, reading, _separator(path), header=True)
-        next(source, None)
-        return (fields for _, fields in source)
-    return columns.collect(columns.scan(path), path).iter_rows()
-
-
 def _column(name: str, values: list[Any]) -> pl.Series:
     if name in PICTURE:
         return pl.Series(name, [None if value is None else os.fspath(str(value)).strip() or None for value in values])
-    if any(isinstance(value, str | list) for value in values):
+    if any(isinstance(value, str | list | dict) for value in values):
         values = [plain(value) for value in values]
         text = pl.Series(name, values, pl.String)
         for dtype in (pl.Int64, pl.Float64):

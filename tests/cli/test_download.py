@@ -100,7 +100,7 @@ def test_the_command_fetches_and_names_the_next_step(
     monkeypatch.setattr(public, "PUBLIC", (replace(public.public_named("ml-100k"), files=(file,)),))
     said = call("data", "download", "ml-100k", "-o", tmp_path / "raw")
     assert said.status == 0 and (tmp_path / "raw" / "x.bin").read_bytes() == CONTENT
-    assert "checksum as published" in said.err and "prismrec data import" in said.out
+    assert "checksum as published" in said.err and "prismrec data prepare movielens" in said.out
 
 
 def test_the_list_and_what_is_had_by_hand() -> None:

@@ -66,7 +66,7 @@ def test_movielens_says_the_same_in_its_three_layouts(tmp_path, prepare):
         "item": 3, "title": "Misérables 3, Les (1993)", "year": 1993, "genres": "Action, Adventure",
     }  # fmt: skip
     assert small.interactions.timestamp.min() == min(row[3] for row in ROWS) * 1_000_000
-    assert found(small)["u.data"] == {"not of 4 fields": 1, "rows": len(ROWS) + 2, "without a item": 1}
+    assert found(small)["u.data"] == {"not of 4 fields": 1, "rows": len(ROWS) + 2, "without an item": 1}
     assert small.provenance["steps"][1] == {"step": "duplicates", "keep": "last", "dropped": 1}
 
 
@@ -240,7 +240,7 @@ def test_a_shops_tables_survive_what_shops_hold(end, sep, tmp_path, prepare):
     dataset = prepare("tables", f"log{end}", "products.csv", images=tmp_path / "pictures", k_core=(2, 2), **COLUMNS)
     assert dataset.items.external.to_list() == [f"{i:03}" for i in range(1, 11)] and dataset.name == "log"
     assert found(dataset)[f"log{end}"] == {
-        "not of 4 fields": 1, "rows": len(ROWS) + 3, "without a item": 1, "without a rating": 1, "without a timestamp": 1,
+        "not of 4 fields": 1, "rows": len(ROWS) + 3, "without an item": 1, "without a rating": 1, "without a timestamp": 1,
     }  # fmt: skip
     assert found(dataset)["products.csv"] == {
         "rows": 5, "of an item that stands there already (the first counts)": 1, "without an item": 1,
@@ -268,6 +268,18 @@ def test_a_shops_tables_in_parquet_and_without_a_k_core(tmp_path, prepare):
     typed = prepare("tables", "log.parquet", "products.parquet", k_core=(0, 0), **COLUMNS)
     assert csv.n_items == typed.n_items == 11 and csv.fingerprint == typed.fingerprint
     assert csv.item_table["name"].to_list() == typed.item_table["name"].to_list()
+    records = [
+        {"customer": f"c{u}", "sku": f"{i:03}", "stars": r, "when": f"2024-05-{1 + i:02}T10:{u:02}", "tags": {"a": [1]}}
+        for u, i, r, _ in ROWS
+    ]
+    write(tmp_path / "log.jsonl", [json.dumps(one) for one in records] + ["{cut", '{"sku": "001"}'])
+    named = pl.read_parquet(tmp_path / "products.parquet").select("sku", "name").to_dicts()
+    products = [one | {"tags": ["a", "b"]} for one in named]
+    write(tmp_path / "products.jsonl", map(json.dumps, products))
+    lines = prepare("tables", "log.jsonl", "products.jsonl", k_core=(0, 0), **COLUMNS)
+    assert lines.fingerprint == csv.fingerprint and lines.item_table["tags"][0] == "a, b"
+    assert found(lines)["log.jsonl"] == {"no record of JSON": 1, "records": len(ROWS) + 1, "without a user": 1,
+                                         "without a rating": 1, "without a timestamp": 1}  # fmt: skip
 
 
 def test_tables_whose_columns_nobody_knows_are_refused_in_a_sentence(tmp_path, prepare):
@@ -278,6 +290,13 @@ def test_tables_whose_columns_nobody_knows_are_refused_in_a_sentence(tmp_path, p
         prepare("tables", "log.csv", "log.csv", "log.csv")
     with pytest.raises(PrismError, match=r"There is no file .*none\.csv"):
         prepare("tables", "none.csv")
+    for name, text, said in (("x.csv", "", "is empty"), ("x.xlsx", "PK\x03\x04", "Excel workbook; save it as CSV")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(PrismError, match=said):
+            prepare("tables", name)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PrismError, match="is a folder; name the file"):
+        prepare("tables", "folder")
 
 
 @pytest.mark.parametrize(
