@@ -54,9 +54,11 @@ class Near:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def best(self, part: Part, k: int, masked: Seen | None) -> tuple[np.ndarray, np.ndarray] | None:
-        """As ``score.best`` of one part, approximately; None where so much is masked that all items must be looked at."""
+        """As ``score.best`` of one part, approximately; None where nobody asks, or so much is masked that all items must be looked at."""
         assert isinstance(part.items, Dense)
         queries = np.asarray(part.queries, np.float32)
+        if len(queries) <= _BLOCK:
+            return self._block(queries, part.items, k, masked)
         blocks = []
         for start in range(0, len(queries), _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, len(queries)))
@@ -64,7 +66,7 @@ class Near:
             if found is None:
                 return None
             blocks.append(found)
-        items, scores = zip(*blocks, strict=True) if blocks else ([np.empty((0, k), np.int64)], [np.empty((0, k))])
+        items, scores = zip(*blocks, strict=True)
         return np.concatenate(items), np.concatenate(scores)
 
     def _block(
@@ -72,15 +74,18 @@ class Near:
     ) -> tuple[np.ndarray, np.ndarray] | None:
         hidden = 0 if masked is None else int(np.diff(masked.indptr).max(initial=0))
         wanted = min(self.n, math.ceil(_SPARE * k) + hidden)
-        if wanted > _MOST or len(items) < k + hidden:
+        if not len(queries) or wanted > _MOST or len(items) < k + hidden:
             return None
-        found = KINDS[self.kind].search(self.index, np.pad(queries, ((0, 0), (0, 1))), wanted, self.effort)
-        added = np.arange(self.n, len(items))  # items that came after the index was built
-        found = np.concatenate([found, np.broadcast_to(added, (len(found), len(added)))], axis=1)
+        wide = np.zeros((len(queries), items.width + 1), np.float32)
+        wide[:, :-1] = queries
+        found = KINDS[self.kind].search(self.index, wide, wanted, self.effort)
+        if len(items) > self.n:  # items that came after the index was built
+            added = np.arange(self.n, len(items))
+            found = np.concatenate([found, np.broadcast_to(added, (len(found), len(added)))], axis=1)
         vectors = items.take(np.maximum(found, 0).reshape(-1)).reshape(*found.shape, -1)
         scores = np.matmul(vectors, queries[:, :, None])[:, :, 0]
         scores[found < 0] = -np.inf
-        if masked is not None:
+        if masked is not None and hidden:
             row = np.repeat(np.arange(len(queries)), np.diff(masked.indptr))
             place = np.arange(len(queries))[:, None] * len(items) + found
             scores[np.isin(place, row * len(items) + masked.indices)] = -np.inf

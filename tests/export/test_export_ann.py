@@ -45,6 +45,7 @@ def test_it_reaches_the_recall_that_it_tells(near: Shelf, tmp_path: Path) -> Non
 
 
 def test_what_it_cannot_answer_is_answered_exactly(near: Shelf) -> None:
+    assert near.lists([], 5).rows() == []
     who = near.users.external[:5]
     plain = replace(near, near=None)
     for how in (
