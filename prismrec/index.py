@@ -130,29 +130,14 @@ class Index:
         asked = ("user", IdMap(pl.Series(["somebody"]), "user"), torch.zeros(1, dtype=torch.int64))
         return self._table(ranked, asked, "item").drop("user")
 
-    def new_ids(self, ids: Ids) -> pl.Series:
-        """``ids`` as ids of new items; a ``PrismError`` where one is known, null, given twice or of another kind."""
-        new = pl.Series("item", ids)
-        known = self.items.external
-        if new.dtype != known.dtype:
-            new = new.cast(known.dtype, strict=False)
-        taken = pl.concat([known, new])
-        if new.null_count() or taken.n_unique() < len(taken):
-            double = new.filter(new.is_in(known.implode()) | new.is_duplicated() | new.is_null()).head(3).to_list()
-            raise PrismError(
-                f"Ids of new items must be new, each its own, and of the kind of the known ones ({known.dtype}); not so: "
-                f"{double}."
-            )
-        return new
-
     def with_items(self, ids: Ids, more: Mapping[str, Tensor], table: pl.DataFrame | None = None) -> Index:
         """The same index with n items more at its end; scores of the others stay what they are, bit for bit.
 
         ``more``: name of a pair of sides → the items' side (n, d), all that this index has. ``table``: what is known of the
         new items, a row for each in order; columns that it lacks are null. Raises ``PrismError`` for ids that are known.
         """
-        new = self.new_ids(ids)
-        taken = pl.concat([self.items.external, new])
+        known = self.items.external
+        new = self.items.new(ids)
         parts = {name: (user, stacked(item, more[name])) for name, (user, item) in self.sides.items()}
         rows = pl.DataFrame({"item": new})
         if table is not None:
@@ -161,10 +146,10 @@ class Index:
                     f"The table of new items has {len(table):,} rows for {len(new):,} items; give one for each."
                 )
             rows = rows.hstack(table.drop("item", strict=False))
-        held = self.item_table.drop("item", strict=False).insert_column(0, self.items.external.alias("item"))
+        held = self.item_table.drop("item", strict=False).insert_column(0, known.alias("item"))
         items = pl.concat([held, rows], how="diagonal_relaxed")
         info = {**self.info, "added_items": int(self.info.get("added_items", 0)) + len(new)}
-        return Index(parts, self.users, IdMap(taken, "item"), self.seen, items, info)
+        return Index(parts, self.users, IdMap(pl.concat([known, new]), "item"), self.seen, items, info)
 
     def similar(self, item_ids: Ids, k: int = 10, modality: str | None = None) -> pl.DataFrame:
         """The ``k`` items most like each item: columns item, rank (from 1), similar, score, and title where known.

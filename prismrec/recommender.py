@@ -122,7 +122,7 @@ class Recommender:
             >>> fitted.add_items(like_the_first, ["new"]).recommend(shop.users.external[:1], k=81, exclude_seen=False).height
             81
         """
-        new = self.index.new_ids(ids)
+        new = self.index.items.new(ids)
         assert self._trained is not None
         trained = self._trained(data)
         trained.check()

@@ -167,7 +167,8 @@ def test_new_items_are_refused_where_they_cannot_be_told(fitted: prismrec.Recomm
     faults: list[tuple[list[str | None], str]] = [
         (["i00003", "n"], r"must be new, each its own.*\['i00003'\]"),
         (["n", "n"], r"must be new, each its own.*\['n', 'n'\]"),
-        ([None, "n"], "must be new, each its own"),
+        ([None, "n"], r"must be new, each its own.*\[None\]"),
+        ([], r"Give a list of ids of new items, such as \['item-1'\], not \[\]"),
     ]
     for ids, said in faults:
         with pytest.raises(PrismError, match=said):

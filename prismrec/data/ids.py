@@ -78,6 +78,20 @@ class IdMap:
                     found[place] = row
         return found
 
+    def new(self, ids: Sequence[Any] | pl.Series | np.ndarray) -> pl.Series:
+        """``ids`` in the map's own type, to join it; a ``PrismError`` where one is known, null or given twice."""
+        if isinstance(ids, str | bytes) or not len(ids):
+            raise PrismError(f"Give a list of ids of new {self.what}s, such as ['{self.what}-1'], not {ids!r}.")
+        asked = pl.Series(self.what, ids, strict=False)
+        found = asked.cast(self.external.dtype, strict=False)
+        bad = found.is_in(self.external.implode()) | found.is_duplicated() | found.is_null()
+        if bad.any():
+            raise PrismError(
+                f"Ids of new {self.what}s must be new, each its own, and of the kind of the known ones "
+                f"({self.external.dtype}); not so: {asked.filter(bad).head(3).to_list()}."
+            )
+        return found
+
     def decode(self, internal: np.ndarray) -> pl.Series:
         """Internal ids (any integer array of one dimension) → external ids."""
         return self.external.gather(np.asarray(internal, dtype=np.int64))

@@ -54,3 +54,16 @@ def test_digests_tell_texts_apart_and_types_do_not_matter():
     digest = IdMap(pl.Series(["ab", "c"])).digest()
     assert digest != IdMap(pl.Series(["a", "bc"])).digest() != IdMap(pl.Series(["c", "ab"])).digest()
     assert IdMap(pl.Series([1, 2], dtype=pl.Int8)).digest() == IdMap(pl.Series(["1", "2"])).digest()
+
+
+def test_new_ids_join_in_the_type_of_the_known_ones() -> None:
+    known = IdMap(pl.Series([3, 7]), "item")
+    assert known.new(["8", "9"]).to_list() == [8, 9]
+    for ids, said in (
+        (["8", "x"], r"\(Int64\); not so: \['x'\]"),
+        ([7, 8], r"\[7\]"),
+        ([8, 8], r"\[8, 8\]"),
+        ("8", "not '8'"),
+    ):
+        with pytest.raises(PrismError, match=said):
+            known.new(ids)
