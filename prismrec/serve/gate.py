@@ -138,7 +138,7 @@ class Gate:
         if shut and not hmac.compare_digest(_digest(key), self._key or b""):
             raise Refused(401, "A key is needed, in the header Authorization (Bearer KEY) or X-API-Key.", "key",
                               ((b"www-authenticate", b"Bearer"),))  # fmt: skip
-        if self._waiting > settings.max_waiting:
+        if self._waiting > settings.max_waiting and path != "/health":
             raise Refused(503, "Too many requests at once. Ask again in a second.", "load", ((b"retry-after", b"1"),))
         if length and (not length.isdigit() or int(length) > settings.max_body):
             raise Refused(413, self._too_large(), "size", ((b"connection", b"close"),))

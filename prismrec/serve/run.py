@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -33,17 +34,15 @@ def serve(settings: Settings, say: Say) -> None:
     _need_libraries()
     with _socket(settings) as listening, _ledger(settings) as forgotten:
         address = listening.getsockname()
-        where = f"[{address[0]}]" if ":" in address[0] else address[0]
         settings = settings.model_copy(update={"forgotten": forgotten, "port": address[1]})
-        say(f"http://{where}:{address[1]}")
         if settings.workers == 1:
-            work(settings, listening)
+            work(settings, listening, say)
         else:
             _supervise(settings, listening, say)
 
 
-def work(settings: Settings, listening: socket.socket, patient: bool = False) -> None:
-    """Serve in this process. ``patient``: an export that cannot be read is waited for, since others go on with the old one."""
+def work(settings: Settings, listening: socket.socket, say: Say | None = None) -> None:
+    """Serve in this process. Without ``say`` as one of several: it waits for an export that can be read, as others go on."""
     import uvicorn
     from threadpoolctl import threadpool_limits
 
@@ -63,7 +62,7 @@ def work(settings: Settings, listening: socket.socket, patient: bool = False) ->
                 desk.exports.load()
                 break
             except PrismError as error:
-                if not patient:
+                if say is not None:
                     raise
                 log.say("waiting-for-export", reason=str(error))
                 time.sleep(1)
@@ -76,6 +75,10 @@ def work(settings: Settings, listening: socket.socket, patient: bool = False) ->
             timeout_graceful_shutdown=int(_GRACE), backlog=_BACKLOG, lifespan="on",
         )  # fmt: skip
         server = uvicorn.Server(config)
+        gc.collect()
+        gc.freeze()  # what is here stays: looking through it again and again would hold up requests for tens of milliseconds
+        if say is not None:
+            say(_address(listening))
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda *_: desk.exports.ask())
         server.run(sockets=[listening])
@@ -89,6 +92,7 @@ def _supervise(settings: Settings, listening: socket.socket, say: Say) -> None:
 
     for name, folder in settings.exports.items():
         Catalogue.load(name, folder)  # what is bad is told once, here
+    say(_address(listening))
     context = multiprocessing.get_context("spawn")
     stop = threading.Event()
     workers: list[BaseProcess] = []
@@ -134,7 +138,7 @@ def _supervise(settings: Settings, listening: socket.socket, say: Say) -> None:
 def _worker(settings: Settings, listening: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: whoever started us says when to end
     threading.Thread(target=_follow_parent, daemon=True).start()
-    work(settings, listening, patient=True)
+    work(settings, listening)
 
 
 def _follow_parent() -> None:
@@ -165,6 +169,11 @@ def _has(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextlib.contextmanager

@@ -92,7 +92,8 @@ def test_what_takes_too_long_or_comes_too_thick_is_told_so(start: Any, monkeypat
     crowded = start(max_waiting=1)
     gate = crowded.app
     gate._waiting += 1
-    answer = crowded.get("/health")
+    assert crowded.get("/health").status_code == 200
+    answer = crowded.get("/ready")
     assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
 
 

@@ -30,9 +30,11 @@ def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stderr is not None
-            first = process.stderr.readline()
-            url = re.search(r"http://\S+", first)
-            assert url is not None, first + process.stderr.read()
+            for line in process.stderr:
+                url = re.search(r"http://\S+", line)
+                if url is not None:
+                    break
+            assert url is not None
             yield process, url[0]
         finally:
             process.kill()
