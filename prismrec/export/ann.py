@@ -54,7 +54,9 @@ class Near:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def best(self, part: Part, k: int, masked: Seen | None) -> tuple[np.ndarray, np.ndarray] | None:
-        """As ``score.best`` of one part, approximately; None where nobody asks, or so much is masked that all items must be looked at."""
+        """As ``score.best`` of one part, approximately; None where so much is masked that all items must be looked at, or
+        nobody asks.
+        """
         assert isinstance(part.items, Dense)
         queries = np.asarray(part.queries, np.float32)
         if len(queries) <= _BLOCK:
