@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -217,3 +219,11 @@ def test_features_are_checked_before_anything_else() -> None:
             raw_features(features, ids, widths)
     with pytest.raises(PrismError, match="trained on data without features"):
         raw_features({}, ids, {})
+
+
+def test_the_page_says_of_each_model_what_the_model_says() -> None:
+    page = Path(__file__).parents[1] / "docs" / "cold.md"
+    said = dict(re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|$", page.read_text(encoding="utf-8"), re.M))
+    assert said == {model.name: model.new_items for model in ACCEPTING}
+    refused = [model.name for model in REFUSING]
+    assert all(f"`{name}`" in page.read_text(encoding="utf-8") for name in refused)
