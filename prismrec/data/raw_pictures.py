@@ -15,22 +15,22 @@ def found(items: pl.DataFrame, images: Path) -> list[str | None]:
     """Of each item the path of its picture below ``images``, with ``/`` between folders; None where it has none.
 
     A column of ``PICTURE`` names the file, relative to ``images``; a name that leads elsewhere or to no file counts for
-    nothing. Otherwise the file is called like the item, in the folder or below it (of several the first by name). Raises
+    nothing. Where there is no such column, or no name in it is a file (addresses, say), the file is called like the item, in
+    the folder or below it (of several the first by name). Never both: numbers of files need not be those of items. Raises
     ``PrismError`` if ``images`` is no folder or holds no picture of any item.
     """
     if not images.is_dir():
         raise PrismError(f"{images} is no folder; name the folder that holds the pictures with --images.")
     known = _known(images)
-    stems: dict[str, str] = {}
-    for path in known:
-        stems.setdefault(os.path.splitext(path)[0].rpartition("/")[2], path)  # noqa: PTH122 - of millions of names
     column = next((name for name in PICTURE if name in items.columns), None)
     ids = [str(item) for item in items["item"].to_list()]
-    names = items[column].cast(pl.String).to_list() if column else [None] * len(ids)
-    out = [
-        path if name and (path := _normal(name)) in known else stems.get(item)
-        for name, item in zip(names, ids, strict=True)
-    ]
+    names = items[column].cast(pl.String).to_list() if column else []
+    out = [path if name and (path := _normal(name)) in known else None for name in names]
+    if not any(out):
+        stems: dict[str, str] = {}
+        for path in known:
+            stems.setdefault(os.path.splitext(path)[0].rpartition("/")[2], path)  # noqa: PTH122 - of millions of names
+        out = [stems.get(item) for item in ids]
     if not any(out):
         raise PrismError(
             f"{images} holds {len(known):,} pictures, but none of an item: none is called like an item's id (say "

@@ -91,9 +91,9 @@ def test_movielens_by_its_files_and_with_plots_and_posters(tmp_path, prepare):
     table = dataset.item_table
     assert table["title"][:2].to_list() == ["Misérables 1, Les (1991)", "Other"]
     assert table["plot"][:2].to_list() == ["A cowboy doll.", None]
-    assert table["picture"].to_list() == ["one.jpg", "sub/2.PNG", "3.webp", *[None] * 7]
+    assert table["picture"].to_list() == ["one.jpg", *[None] * 9]  # not 3.webp: files have names of their own
     coverage = dataset.provenance["steps"][0]["items"]
-    assert coverage == {"with a title": 10, "without any text": 0, "with a picture": 3, "without a picture": 7}
+    assert coverage == {"with a title": 10, "without any text": 0, "with a picture": 1, "without a picture": 9}
 
 
 def test_microlens_by_pairs_with_times_and_by_sequences(tmp_path, prepare):
@@ -249,10 +249,10 @@ def test_a_shops_tables_survive_what_shops_hold(end, sep, tmp_path, prepare):
         {"item": "001", "name": 'Tasse "Zoë", rot 🙂', "price": 9.5, "description": "Aus Ton", "picture_file": "a.jpg",
          "picture": "a.jpg"},
         {"item": "002", "name": None, "price": 10.0, "description": None, "picture_file": "missing.jpg", "picture": None},
-        {"item": "003", "name": None, "price": None, "description": None, "picture_file": None, "picture": "003.png"},
+        {"item": "003", "name": None, "price": None, "description": None, "picture_file": None, "picture": None},
     ]  # fmt: skip
     coverage = dataset.provenance["steps"][0]["items"]
-    assert coverage == {"without any text": 9, "with a picture": 2, "without a picture": 8}
+    assert coverage == {"without any text": 9, "with a picture": 1, "without a picture": 9}
     assert dataset.provenance["steps"][0]["timestamp_unit"] == "us"
 
 
@@ -324,6 +324,14 @@ def test_folders_without_the_files_are_refused(kind, said, tmp_path, prepare):
         write(tmp_path / name, ["x"])
     with pytest.raises(PrismError, match="name the one to read"):
         prepare(kind, "a", "b")
+
+
+def test_pictures_are_called_like_the_items_where_no_column_names_a_file(tmp_path):
+    for name in ("sub/2.PNG", "3.jpg.txt", "3.webp", "3.jpg", "b/3.png"):
+        write(tmp_path / name, ["picture"])
+    items = pl.DataFrame({"item": [1, 2, 3], "image": ["http://host/1.jpg", None, "3.gif"]})
+    assert raw_pictures.found(items, tmp_path) == raw_pictures.found(items.select("item"), tmp_path)
+    assert raw_pictures.found(items, tmp_path) == [None, "sub/2.PNG", "3.jpg"]
 
 
 def test_pictures_of_another_shop_are_refused(tmp_path):
