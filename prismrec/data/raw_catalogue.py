@@ -144,8 +144,10 @@ def number(value: Any) -> float | None:
 
 
 def identity(value: Any) -> str | None:
-    """An id as text; None where there is none."""
+    """An id as text, 7.0 as 7; None where there is none."""
     if isinstance(value, str):
         text = value.strip()
         return (text if text.isascii() else text.encode("utf-8", "replace").decode()) or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
