@@ -178,7 +178,8 @@ def million(n_items: int, threads: int, kinds: list[str], asked: int = 2000) -> 
 
 def _by_turns(shelf: Shelf, near: ann.Near, user: np.ndarray, asked: int) -> tuple[list[float], list[float]]:
     """Seconds of each list of the Shelf, and of each search of the library alone, a hundred of each by turns."""
-    wide, search = np.pad(user, ((0, 0), (0, 1))), ann.KINDS[near.kind].search
+    kind = ann.KINDS[near.kind]
+    wide, search = np.pad(user, ((0, 0), (0, int(kind.widened)))), kind.search
     mine: list[float] = []
     plain: list[float] = []
     for first in range(0, asked, 100):

@@ -1,9 +1,11 @@
 """Approximate nearest items, for catalogues of a million and more: faiss (HNSW, IVF) and usearch, each an extra.
 
-An approximate index only proposes candidates; they are scored exactly, from the vectors of the export. All of them search
-Euclidean distance, to which the largest inner product is brought by one more column: √(max ‖y‖² − ‖y‖²) on items, 0 on
-queries (Y. Bachrach et al., "Speeding Up the Xbox Recommender System Using a Euclidean Transformation for Inner-Product
-Spaces", RecSys 2014, doi 10.1145/2645710.2645741).
+An approximate index only proposes candidates; they are scored exactly, from the vectors of the export. HNSW and usearch walk
+a graph by the inner product itself (S. Morozov, A. Babenko, "Non-metric Similarity Graphs for Maximum Inner Product Search",
+NeurIPS 2018). IVF's cells need a distance, to which the largest inner product is brought by one more column: √(max ‖y‖² − ‖y‖²)
+on items, 0 on queries (Y. Bachrach et al., "Speeding Up the Xbox Recommender System Using a Euclidean Transformation for
+Inner-Product Spaces", RecSys 2014, doi 10.1145/2645710.2645741). The other way round either is many times worse at the same
+recall.
 """
 
 from __future__ import annotations
@@ -30,13 +32,17 @@ _EFFORTS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 
 @dataclass(frozen=True)
 class Kind:
-    """How a library builds, searches, writes and reads an index, and says its shape. Vectors are (n, d+1) float32."""
+    """How a library builds, searches, writes and reads an index, and says its shape.
+
+    Vectors are (n, d) float32, or (n, d+1) where ``widened`` to search by distance.
+    """
 
     extra: str
     build: Callable[[np.ndarray, int], Any]
     search: Callable[[Any, np.ndarray, int, int], np.ndarray]
     save: Callable[[Any, Path], None]
     load: Callable[[Path], tuple[Any, tuple[int, int]]]
+    widened: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,9 @@ class Near:
         wanted = min(self.n, math.ceil(_SPARE * k) + hidden)
         if not len(queries) or wanted > _MOST or len(items) < k + hidden:
             return None
-        wide = np.zeros((len(queries), items.width + 1), np.float32)
-        wide[:, :-1] = queries
-        found = KINDS[self.kind].search(self.index, wide, wanted, self.effort)
+        vectors = np.zeros((len(queries), items.width + KINDS[self.kind].widened), np.float32)
+        vectors[:, : items.width] = queries
+        found = KINDS[self.kind].search(self.index, vectors, wanted, self.effort)
         if len(items) > self.n:  # items that came after the index was built
             added = np.arange(self.n, len(items))
             found = np.concatenate([found, np.broadcast_to(added, (len(found), len(added)))], axis=1)
@@ -104,7 +110,7 @@ def build(items: Dense, queries: np.ndarray, kind: str, k: int = 20, recall: flo
     """
     if kind not in KINDS:
         raise PrismError(f"There is no approximate index {kind!r}. {nearest(kind, KINDS)}")
-    index = _needed(kind, lambda: KINDS[kind].build(_widened(items), threads or available_cores()))
+    index = _needed(kind, lambda: KINDS[kind].build(_vectors(items, KINDS[kind].widened), threads or available_cores()))
     exact = best([Part(queries, items)], min(k, len(items)), None, None, threads)[0]
     near = Near(kind, index, len(items), _EFFORTS[0])
     reached = 0.0
@@ -129,10 +135,9 @@ def load(path: Path, kind: str, shape: tuple[int, int], effort: int, info: Mappi
         raise
     except (RuntimeError, ValueError) as error:
         raise PrismError(f"{path} is no index that {kind} can read ({' '.join(str(error).split())[:200]}).") from None
-    if found != (shape[0], shape[1] + 1):
-        raise PrismError(
-            f"{path} is an index of {found[0]:,} × {found[1]} numbers; expected {shape[0]:,} × {shape[1] + 1}."
-        )
+    width = shape[1] + KINDS[kind].widened
+    if found != (shape[0], width):
+        raise PrismError(f"{path} is an index of {found[0]:,} × {found[1]} numbers; expected {shape[0]:,} × {width}.")
     return Near(kind, index, shape[0], effort, info)
 
 
@@ -146,15 +151,16 @@ def _needed(kind: str, call: Callable[[], Any]) -> Any:
         ) from None
 
 
-def _widened(items: Dense) -> np.ndarray:
-    """Items with the column that makes the largest inner product the least distance."""
-    length = lengths(items)
-    wide = np.empty((len(items), items.width + 1), np.float32)
+def _vectors(items: Dense, widened: bool) -> np.ndarray:
+    """Items (n, d) float32, with the column that makes the largest inner product the least distance where it is asked for."""
+    vectors = np.empty((len(items), items.width + widened), np.float32)
     for start in range(0, len(items), 1 << 14):
         block = items.rows(start, min(start + (1 << 14), len(items)))
-        wide[start : start + len(block), :-1] = block
-    wide[:, -1] = np.sqrt(np.maximum(length.max(initial=0) ** 2 - length**2, 0))
-    return wide
+        vectors[start : start + len(block), : items.width] = block
+    if widened:
+        length = lengths(items)
+        vectors[:, -1] = np.sqrt(np.maximum(length.max(initial=0) ** 2 - length**2, 0))
+    return vectors
 
 
 # faiss
@@ -164,7 +170,7 @@ def _hnsw(vectors: np.ndarray, threads: int) -> Any:
     import faiss
 
     faiss.omp_set_num_threads(threads)
-    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_L2)
+    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 128
     index.add(vectors)
     return index
@@ -184,6 +190,7 @@ def _ivf(vectors: np.ndarray, threads: int) -> Any:
     quantizer = faiss.IndexFlatL2(vectors.shape[1])
     index = faiss.IndexIVFFlat(quantizer, vectors.shape[1], cells, faiss.METRIC_L2)
     index.cp.seed = 1234
+    index.cp.max_points_per_centroid = 64  # of faiss' 256: a quarter of the time, and the cells are as good
     index.train(vectors)
     index.add(vectors)
     return index
@@ -216,7 +223,7 @@ def _load_faiss(path: Path, kind: str) -> tuple[Any, tuple[int, int]]:
 def _usearch(vectors: np.ndarray, threads: int) -> Any:
     from usearch.index import Index
 
-    index = Index(ndim=vectors.shape[1], metric="l2sq", dtype="f32", connectivity=32, expansion_add=128)
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=32, expansion_add=128)
     index.add(np.arange(len(vectors)), vectors, threads=threads)
     return index
 
@@ -242,6 +249,6 @@ def _load_usearch(path: Path) -> tuple[Any, tuple[int, int]]:
 
 KINDS: Mapping[str, Kind] = {
     "hnsw": Kind("faiss-cpu", _hnsw, _search_hnsw, _save_faiss, partial(_load_faiss, kind="IndexHNSW")),
-    "ivf": Kind("faiss-cpu", _ivf, _search_ivf, _save_faiss, partial(_load_faiss, kind="IndexIVF")),
+    "ivf": Kind("faiss-cpu", _ivf, _search_ivf, _save_faiss, partial(_load_faiss, kind="IndexIVF"), widened=True),
     "usearch": Kind("usearch", _usearch, _search_usearch, _save_usearch, _load_usearch),
 }

@@ -88,7 +88,8 @@ def test_an_index_of_other_items_is_refused(shelf: Shelf, tmp_path: Path) -> Non
     for kind in ann.KINDS:
         near = ann.build(item, item.take(np.arange(3)), kind, k=3, threads=1)
         ann.KINDS[kind].save(near.index, tmp_path / kind)
-        with pytest.raises(PrismError, match="an index of 120 × 9 numbers; expected 119 × 9"):
+        width = 8 + ann.KINDS[kind].widened
+        with pytest.raises(PrismError, match=f"an index of 120 × {width} numbers; expected 119 × {width}"):
             ann.load(tmp_path / kind, kind, (119, 8), 16, {})
     with pytest.raises(PrismError, match="not a IndexIVF"):
         ann.load(tmp_path / "hnsw", "ivf", (120, 8), 16, {})
