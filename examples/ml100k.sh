@@ -4,7 +4,7 @@
 #   examples/ml100k.sh FOLDER [OUT]
 #
 # FOLDER holds the ratings (u.data and u.item as GroupLens publishes them, or ml100k.inter with numbers from 0), items.tsv
-# with movie_id, plot and poster_file (or itemID, title, plot …), and the folder posters. About ten minutes on one core.
+# with movie_id, plot and poster_file (or itemID, title, plot …), and the folder posters. Four to ten minutes on one core.
 set -euo pipefail
 RAW=${1:?"usage: examples/ml100k.sh FOLDER [OUT]"}
 OUT=${2:-runs/ml100k}
