@@ -100,15 +100,18 @@ def _named(given: list[str]) -> dict[str, Path]:
 
 def _key(file: Path | None) -> str | None:
     if file is None:
-        return os.environ.get(KEY) or None
-    try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrismError(
-            f"{file} holds no key that can be read ({error}); put the key there, as its only line."
-        ) from None
+        key, where = os.environ.get(KEY, ""), f"${KEY}"
+        if not key:
+            return None
+    else:
+        try:
+            key, where = file.read_text(encoding="utf-8").strip(), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise PrismError(
+                f"{file} holds no key that can be read ({error}); put the key there, as its only line."
+            ) from None
     if len(key) < 16:
         raise PrismError(
-            f"The key in {file} has {len(key)} characters; take at least 16, such as from: openssl rand -hex 24"
+            f"The key in {where} has {len(key)} characters; take at least 16, such as from: openssl rand -hex 24"
         )
     return key

@@ -1,18 +1,22 @@
 """Users who asked to be forgotten: a file of digests that all workers share and that outlives exports.
 
 A line is the SHA-256 of an id, in hexadecimal: the file lists nobody by name. It is only ever appended to, a line in one
-write, so that any number of processes may write and read it at the same time.
+write, so that any number of processes may write and read it at the same time; a line that a full disk cut short counts for
+nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from prismrec.errors import PrismError
 
-_LINE = 65
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+_PIECE = re.compile(rb"[0-9a-f]{0,64}")
 
 
 def digest(user: str) -> str:
@@ -35,6 +39,8 @@ class Forgotten:
                 f"{path} cannot be written ({error.strerror}); it keeps the digests of users to be forgotten. Name a file "
                 "that can be with --forgotten."
             ) from None
+        if not all(_PIECE.fullmatch(line) for line in path.read_bytes().splitlines()):
+            raise PrismError(f"{path} is not a list of digests; restore it from a copy, or name another file.")
         self._refresh()
 
     def __contains__(self, user: str) -> bool:
@@ -49,7 +55,9 @@ class Forgotten:
     def add(self, user: str) -> None:
         """Forget a user. On disk when this returns."""
         if user not in self:
-            os.write(self._file, f"{digest(user)}\n".encode())
+            line = f"\n{digest(user)}\n".encode()  # whatever was cut short before stays a line of its own
+            if os.write(self._file, line) < len(line):
+                raise OSError(errno.ENOSPC, "The disk is full", str(self._path))
             os.fsync(self._file)
             self._refresh()
 
@@ -59,12 +67,10 @@ class Forgotten:
 
     def _refresh(self) -> None:
         size = os.fstat(self._file).st_size  # about a microsecond, and no answer is ever out of date
-        if size < self._read + _LINE:
+        start = self._read
+        if size <= start:
             return
-        more = os.pread(self._file, size - self._read, self._read)
-        whole = len(more) // _LINE * _LINE
-        lines = more[:whole].decode("ascii", errors="replace").split()
-        if whole != _LINE * len(lines) or any(len(line) != _LINE - 1 for line in lines):
-            raise PrismError(f"{self._path} is not a list of digests; restore it from a copy, or name another file.")
-        self._known.update(lines)
-        self._read += whole
+        more = os.pread(self._file, size - start, start)
+        whole = more.rfind(b"\n") + 1
+        self._known.update(line.decode() for line in more[:whole].split() if _DIGEST.fullmatch(line))
+        self._read = max(self._read, start + whole)  # another thread may have read the same

@@ -128,6 +128,9 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "key").write_text("short\n")
     refused("at least 16", tmp_path, "--api-key-file", tmp_path / "key")
     refused("no key that can be read", tmp_path, "--api-key-file", tmp_path / "none")
+    monkeypatch.setenv("PRISMREC_API_KEY", "short too")
+    refused("The key in $PRISMREC_API_KEY has 9", tmp_path)
+    monkeypatch.delenv("PRISMREC_API_KEY")
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
