@@ -59,6 +59,7 @@ class Pictures:
             for row, given in enumerate(shelf.item_table[COLUMN].to_list()):
                 if isinstance(given, str) and (name := given.replace("\\", "/").removeprefix("./")) in names:
                     files[row] = name
+            return Pictures(folder, files)  # never by both: numbers of files need not be those of items
         for name in sorted(names):
             row = items.row(Path(name).stem)
             if row >= 0:

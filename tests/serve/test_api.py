@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from shelves import planted
 
@@ -174,6 +176,21 @@ def test_pictures_are_those_of_the_declared_folder_and_no_others(client: Any) ->
     ):
         answer = client.get(f"/pictures/{path}")
         assert answer.status_code == 404 and b"HIDDEN" not in answer.content
+
+
+def test_pictures_are_found_by_the_column_where_there_is_one(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "files" / "a").mkdir(parents=True)
+    for name in ("i00001.jpg", "a/x.png", "outside.jpg"):
+        (tmp_path / "files" / name).write_bytes(name.encode())
+    (tmp_path / "secret.jpg").write_bytes(b"HIDDEN")
+    shelf = planted(pictures=tmp_path / "files")
+    names = ["a/x.png", None, "../secret.jpg", str(tmp_path / "secret.jpg"), "none.jpg", *[None] * 55]
+    table = shelf.item_table.with_columns(pl.Series("picture", names, pl.String))
+    replace(shelf, item_table=table).save(tmp_path / "model")
+    client = start({"shop": tmp_path / "model"})
+    assert client.get("/pictures/i00000").content == b"a/x.png"
+    assert {client.get(f"/pictures/i0000{n}").status_code for n in (1, 2, 3, 4)} == {404}
+    assert got(client, "/exports")["exports"][0]["pictures"] == 1
 
 
 def test_numbers_are_ids_too(start: Any, tmp_path: Path) -> None:
