@@ -78,7 +78,7 @@ def rounds(lines: dict[str, Callable[[], object]], repeats: int) -> dict[str, li
 # bulk
 
 
-def bulk(threads: int, repeats: int = 7, n_users: int = 20_000, n_items: int = 7_000) -> None:
+def bulk(threads: int, repeats: int = 15, n_users: int = 20_000, n_items: int = 7_000) -> None:
     from dataclasses import replace
 
     shelf = replace(drawn(n_users, n_items, 64), threads=threads)
