@@ -4,8 +4,8 @@ An approximate index only proposes candidates; they are scored exactly, from the
 a graph by the inner product itself (S. Morozov, A. Babenko, "Non-metric Similarity Graphs for Maximum Inner Product Search",
 NeurIPS 2018). IVF's cells need a distance, to which the largest inner product is brought by one more column: √(max ‖y‖² − ‖y‖²)
 on items, 0 on queries (Y. Bachrach et al., "Speeding Up the Xbox Recommender System Using a Euclidean Transformation for
-Inner-Product Spaces", RecSys 2014, doi 10.1145/2645710.2645741). The other way round either is many times worse at the same
-recall.
+Inner-Product Spaces", RecSys 2014, doi 10.1145/2645710.2645741). The other way round, for the same recall, IVF looks at twice
+as many cells and HNSW at more than eight times as many items.
 """
 
 from __future__ import annotations
