@@ -12,7 +12,7 @@ from benchmarks.studies_plan import BACKBONE, PULLED, SWEPT
 from benchmarks.studies_table import TITLES, figure, first_scores, first_trials, table, tested
 from prismrec.figures import Line, curves
 
-COMPONENTS = (BACKBONE, "br-mrs", "br-mrs-chns", "br-mrs-synergy")
+COMPONENTS = (BACKBONE, f"{BACKBONE} wider", "br-mrs", "br-mrs-chns", "br-mrs-synergy")
 STRATEGIES = ("br-mrs-chns", "br-mrs-chns own", "br-mrs-chns fused", "br-mrs-chns uniform")
 CUTOFFS = (5, 10, 20, 50)
 GROUPS = (("chns.weight", "synergy.weight"), ("synergy.margin",), ("chns.candidates",))  # a figure each

@@ -157,6 +157,13 @@ def components(where: Mapping[str, int]) -> tuple[Arm, ...]:
     )
 
 
+def wider(where: Mapping[str, int]) -> Arm:
+    """The backbone with more settings: the host's own choice lies at the edge of what it tried."""
+    common: Settings = {**SMALL, **IDS, "train.lr": 5e-3, "model.reg": 1e-3}
+    more: list[Settings] = [{"model.reg": 1e-4}, {"train.lr": 2e-3}, {"model.fusion": "attention"}]
+    return br_mrs(f"{BACKBONE} wider", vary(common, *more), (), base="", where=where)
+
+
 def strategies(where: Mapping[str, int]) -> tuple[Arm, ...]:
     """Whose hard negatives; those of the other modality are ``br-mrs-chns``."""
     return tuple(
@@ -190,6 +197,7 @@ ARMS: tuple[Arm, ...] = (
     host("vbpr", where=ALL, test="gain"),
     *clear("vbpr", ALL),
     *components(BOTH_SPLITS),
+    wider({"ml100k": 1}),
     *mrdib("vbpr", FAST, SMALL_ONLY),
     *pulls({"ml100k": 1, "ml100k-loo": 1}),
     *sweeps(FAST),
