@@ -78,7 +78,7 @@ def _rules(plan: Round, arm: Arm, data: str) -> list[str]:
 
 ABOUT = """\
 Each cell is one training (seed {first}) on top of the host's settings, which were chosen without CLEAR; the frame is on
-the best cell. With 30 cells the best of them is ahead of the host by luck alone: the table below a map says what is left
-of it on the test part with five seeds. It is opened only where validation prefers CLEAR. The rules pick k anew at the
-start of every epoch: *energy*, the fewest directions that hold a share of the squared singular values; *spectrum*, the
-paper's eq. 13."""
+the best cell. The best of 30 cells can be ahead of the host by luck: the table below a map says what is left of that
+with five seeds on the test part, which is opened only where validation prefers CLEAR. A dot was not run. The rules pick
+k anew at the start of every epoch: *energy*, the fewest directions that hold a share of the squared singular values;
+*spectrum*, the paper's eq. 13."""
