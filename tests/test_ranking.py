@@ -12,7 +12,7 @@ from torch import Tensor
 from prismrec.errors import PrismError
 from prismrec.ranking import Csr, rows_of, top_k
 
-NO_LIMIT = settings(deadline=None, max_examples=60)
+NO_LIMIT = settings(max_examples=60)
 
 
 def naive(scores: Tensor, k: int, masked: Csr | None) -> list[list[int]]:

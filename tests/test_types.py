@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prismrec.types import Batch, ItemIds, Reps, Rows
 
-QUICK = settings(deadline=None, max_examples=50)
+QUICK = settings(max_examples=50)
 
 
 @QUICK
