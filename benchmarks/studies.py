@@ -13,8 +13,8 @@ import datetime
 
 from benchmarks import studies_brmrs, studies_clear, studies_mrdib
 from benchmarks.rounds import RESULTS, Round, main
-from benchmarks.studies_plan import ROUND
-from benchmarks.studies_table import TITLES, chosen, effort, table
+from benchmarks.studies_plan import FLOORS, ROUND
+from benchmarks.studies_table import TITLES, chosen, effort, table, tested
 
 PREFACE = """\
 # Studies of the three papers on real data
@@ -52,6 +52,7 @@ def write() -> str:
     lines = [PREFACE.format(date=date, first=ROUND.seeds[0], seeds=seeds, count=f"{count:,}", hours=hours)]
     notes = ROUND.kept / "notes.md"  # ours, written by hand after reading the tables
     lines += ["## What we found", notes.read_text(encoding="utf-8")] if notes.exists() else []
+    lines += floors(ROUND)
     for part in (studies_clear, studies_mrdib, studies_brmrs):
         lines += [line.replace("{first}", str(ROUND.seeds[0])) for line in part.section(ROUND)]
     missing = [line.replace(f"- {data}", f"- {TITLES[data]}", 1) for data in ROUND.data for line in ROUND.missing(data)]
@@ -60,6 +61,13 @@ def write() -> str:
     path = RESULTS / f"{ROUND.name}-{date}.md"
     path.write_text("\n\n".join(line.strip() for line in lines) + "\n", encoding="utf-8")
     return str(path)
+
+
+def floors(plan: Round) -> list[str]:
+    """What needs no features and no gradient, beside which all else is to be read."""
+    found = {data: tested(plan, FLOORS, data) for data in plan.data}
+    lines = [line for data, one in found.items() if one for line in (f"### {TITLES[data]}", one)]
+    return ["## Floors: no features, no gradient", *lines] if lines else []
 
 
 def search(plan: Round) -> str:

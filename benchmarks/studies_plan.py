@@ -193,7 +193,9 @@ FAST, BOTH_SPLITS = {"ml100k": 1, "tiktok": 1}, {"ml100k": 1, "ml100k-loo": 1, "
 ALL = {**FAST, "baby": 1}
 SMALL_ONLY = {"ml100k": 1}
 
+FLOORS = ("mostpop", "itemknn", "ease")
 ARMS: tuple[Arm, ...] = (
+    *(Arm(name, name, ({},), where=FAST) for name in FLOORS),
     host("vbpr", where=ALL, test="gain"),
     *clear("vbpr", ALL),
     *components(BOTH_SPLITS),
