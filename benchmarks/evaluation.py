@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import platform
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.timing import rounds
 from prismrec import ranking
 from prismrec.data.dataset import Interactions
 from prismrec.evaluate import METRICS, Evaluator
@@ -28,18 +28,6 @@ def interactions(rng: np.random.Generator, n: int, n_users: int, n_items: int) -
     """Rows whose items follow a power law; every user has one."""
     user = np.concatenate([np.arange(n_users), rng.integers(0, n_users, n - n_users)])
     return Interactions(user.astype(np.int32), (n_items * rng.random(n) ** 3).astype(np.int32))
-
-
-def measure(lines: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every line, round after round, after one round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in lines}
-    for turn in range(repeats + 1):
-        for name, run in lines.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def show(seconds: dict[str, list[float]], floor: str) -> None:
@@ -156,7 +144,7 @@ def main() -> None:
         f"{args.users:,} users × {args.items:,} items, d = {args.width}, {args.threads} threads, "
         f"torch {torch.__version__}, {platform.processor() or platform.machine()}"
     )
-    show(measure(lines, args.repeats), floor)
+    show(rounds(lines, args.repeats), floor)
     gemm = 2 * args.users * args.items * args.width / 1e9
     print(f"The product is {gemm:.1f} GFLOP.")
     if args.alternatives:
@@ -176,7 +164,7 @@ def main() -> None:
             "numpy.argpartition": selecting(user, item, by_partition, k),
             "torch.sort, stable": selecting(user, item, by_sort, k),
         }
-        show(measure(others, max(args.repeats // 2, 1)), floor)
+        show(rounds(others, max(args.repeats // 2, 1)), floor)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.timing import rounds
 from prismrec.data.ids import IdMap
 from prismrec.export import Shelf, ann
 from prismrec.export.score import _one_thread_kernels
@@ -61,18 +62,6 @@ def drawn(n_users: int, n_items: int, width: int, seed: int = 0) -> Shelf:
     frame = pl.DataFrame({"item": items, "title": "item " + items})
     side = Side(table(n_users), table(n_items))
     return Shelf(IdMap(users, "user"), IdMap(items), {"fused": side}, seen, popularity, frame)
-
-
-def rounds(lines: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every line, round after round, after one to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in lines}
-    for turn in range(repeats + 1):
-        for name, run in lines.items():
-            start = time.perf_counter()
-            run()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 # bulk
@@ -215,6 +204,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 import numpy, polars
 import prismrec.export
+from benchmarks.timing import rounds
 from prismrec.data.ids import IdMap
 IdMap(polars.Series(["a", "b"])).find(["a"]); (numpy.ones((64, 64)) @ numpy.ones((64, 64)))
 imported, before = time.perf_counter() - start, resident()
