@@ -73,7 +73,10 @@ def settled(page: Any) -> None:
     page.wait_for_selector("#lists[aria-busy=false]")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")])
+SLOW = [pytest.param(*way, marks=pytest.mark.slow) for way in ((1280, "dark"), (390, "light"))]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), *SLOW])
 def test_the_page_is_whole_and_axe_finds_no_fault(width: int, scheme: str, url: str, browser: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing: pip install -e .[test]")
 

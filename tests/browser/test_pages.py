@@ -46,8 +46,11 @@ def opened(browser: Any, path: Path, width: int = 1280, scheme: str = "light", *
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", SIZES)
+WAYS = [(width, scheme) for width in SIZES for scheme in ("light", "dark")]
+LOOKED_AT = [way if way in AXED else pytest.param(*way, marks=pytest.mark.slow) for way in WAYS]
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKED_AT)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_page_is_whole_and_axe_finds_no_fault(
     kind: str, width: int, scheme: str, pages: dict[str, Path], browser: Any
