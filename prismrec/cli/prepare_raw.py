@@ -149,6 +149,8 @@ def encoded(job: Job, images: Path | None) -> list[Any]:
     wanted: dict[Kind, Path | None] = {} if images is None else {"image": images}
     if any(table[name].null_count() < len(table) for name in TEXT if name in table.columns):
         wanted["text"] = None
+    if not wanted:
+        job.console.print("Nothing was encoded: there are neither texts nor pictures (--images).", soft_wrap=True)
     made = []
     for kind, folder in wanted.items():
         with _leaving(job), Screen(job.console, kind) as screen:

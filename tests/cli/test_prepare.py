@@ -64,6 +64,8 @@ def test_without_pictures_nothing_is_encoded_unless_asked(here):
     assert call(*bare).status == 0 and not store.load("data/baby").modalities
     assert call(*bare, "--encode", "--overwrite").status == 0
     assert list(store.load("data/baby").modalities) == ["text"]
+    told = call(*(word for word in bare if word != "meta.json.gz"), "--encode", "--overwrite")
+    assert told.status == 0 and "Nothing was encoded" in told.err
 
 
 def test_an_encoder_that_is_not_there_is_missed_before_anything_is_read(here, monkeypatch):
