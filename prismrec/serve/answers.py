@@ -31,29 +31,14 @@ def filter_of(wishes: Wishes) -> Filter | None:
 def users(catalogue: Catalogue, rows: Sequence[int], k: int, wishes: Wishes) -> list[Cards]:
     """Lists of known users."""
     ids = catalogue.shelf.users.decode(np.array(rows))
-    found = catalogue.shelf.lists(
-        ids,
-        _within(catalogue, k),
-        exclude_seen=wishes.exclude_seen,
-        modality=wishes.modality,
-        weights=wishes.weights,
-        diversity=wishes.diversity,
-        only=filter_of(wishes),
-    )
+    found = catalogue.shelf.lists(ids, _within(catalogue, k), exclude_seen=wishes.exclude_seen, **_how(wishes))
     return _cards(catalogue, found)
 
 
 def session(catalogue: Catalogue, items: Sequence[int], k: int, wishes: Wishes) -> Cards:
     """The list of whoever took some items."""
     ids = catalogue.shelf.items.decode(np.array(items))
-    found = catalogue.shelf.session(
-        ids,
-        _within(catalogue, k),
-        modality=wishes.modality,
-        weights=wishes.weights,
-        diversity=wishes.diversity,
-        only=filter_of(wishes),
-    )
+    found = catalogue.shelf.session(ids, _within(catalogue, k), **_how(wishes))
     return _cards(catalogue, found)[0]
 
 
@@ -118,6 +103,16 @@ def why(catalogue: Catalogue, user: int, item: int, k: int) -> dict[str, Any]:
         "shares": dict(found.shares),
         "near": near,
         "evidence": found.evidence,
+    }
+
+
+def _how(wishes: Wishes) -> dict[str, Any]:
+    """Wishes that lists of users and of sessions have in common, as the Shelf takes them."""
+    return {
+        "modality": wishes.modality,
+        "weights": wishes.weights,
+        "diversity": wishes.diversity,
+        "only": filter_of(wishes),
     }
 
 
