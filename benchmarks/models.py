@@ -46,6 +46,7 @@ def row(arm: Arm, data: str) -> list[str]:
     if published is not None and not NEAR[0] <= ours / published <= NEAR[1]:
         ratio = f"**{ratio}**"
     seconds = [r["seconds_epoch"] for r in found if "seconds_epoch" in r]
+    peaks = [r["peak_mb"] for r in found if "peak_mb" in r]
     return [
         arm.name,
         str(len(found)),
@@ -54,7 +55,7 @@ def row(arm: Arm, data: str) -> list[str]:
         ratio,
         f"{min(seconds):.1f}" if seconds else "",
         str(max(r["epochs"] for r in found)) if seconds else "",
-        f"{max(r['peak_mb'] for r in found):,}",
+        f"{max(peaks):,}" if peaks else "",
     ]
 
 
