@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 
 from prismrec.errors import PrismError, nearest
@@ -84,7 +85,7 @@ class Exports:
             self._take(found)
             self._metrics.swaps.labels(name, "done").inc()
             self._log.say("swap", export=name, version=found.version, before=before.version if before else None,
-                          users=len(found.users), items=len(found.items))  # fmt: skip
+                          users=len(found.users), items=len(found.items), pid=os.getpid())  # fmt: skip
 
     def _take(self, found: Catalogue) -> None:
         self._served[found.name] = found

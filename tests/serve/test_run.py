@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,43 @@ from shelves import planted
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@dataclass(frozen=True)
+class Program:
+    """A service that runs, where it answers, and the file of what it says."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    said: Path
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events of a name that its log has by now. A line that is still being written is left."""
+        lines = self.said.read_text().splitlines(keepends=True)
+        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+        return [event for event in found if event["event"] == name]
+
+
 @contextmanager
-def started(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The program, and the address that it says."""
+def started(folder: Path, *options: str) -> Iterator[Program]:
+    """The program, when it has said its address."""
     code = "import sys; sys.modules['torch'] = None; from prismrec.cli.app import program; program()"  # torch cannot be loaded
     command = [sys.executable, "-c", code, "serve", str(folder), "--port", "0", "--watch", "0.05", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    said = folder.parent / "said.txt"  # not a pipe: one that is not read fills up
+    with said.open("wb") as errors, subprocess.Popen(command, stderr=errors, cwd=ROOT) as process:
         try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                url = re.search(r"http://\S+", line)
-                if url is not None:
-                    break
-            assert url is not None
-            yield process, url[0]
+            soon(lambda: re.search(r"http://\S+\n", said.read_text()) or process.poll() is not None)
+            url = re.search(r"http://\S+", said.read_text())
+            assert url is not None, said.read_text()
+            yield Program(process, url[0], said)
         finally:
             process.kill()
+
+
+def soon(reached: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for a state that is sure to come. The limit is for a failure alone, and generous: machines can be slow."""
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.05)
 
 
 def got(url: str, tries: int = 400) -> Any:
@@ -56,41 +78,38 @@ def got(url: str, tries: int = 400) -> Any:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
 def test_workers_share_a_port_are_replaced_when_they_die_and_forget_together(tmp_path: Path) -> None:
     planted().save(tmp_path / "model")
-    with started(tmp_path / "model", "--workers", "2") as (process, url):
+    with started(tmp_path / "model", "--workers", "2") as program:
+        process, url = program.process, program.url
+
+        def serving() -> set[int]:
+            return {event["pid"] for event in program.events("serving")}
+
         assert got(f"{url}/recommend?user=u00001&k=3")["basis"] == "user"
-        for _ in range(200):
-            workers = children(process.pid)
-            if len(workers) >= 2:
-                break
-            time.sleep(0.05)
-        os.kill(workers[0], signal.SIGKILL)
+        soon(lambda: len(serving()) == 2)
+        first = serving()
+        assert first == set(children(process.pid))
+        killed = min(first)
+        os.kill(killed, signal.SIGKILL)
         answers = [got(f"{url}/recommend?user=u00001&k=3") for _ in range(30)]
         assert {answer["basis"] for answer in answers} == {"user"}
+        soon(lambda: len(serving()) == 3)
+        assert set(children(process.pid)) == serving() - {killed}
         forget = urllib.request.Request(f"{url}/users/u00001", method="DELETE")
         with urllib.request.urlopen(forget, timeout=10) as answer:
             assert json.load(answer)["forgotten"] is True
         assert {got(f"{url}/recommend?user=u00001&k={k}")["basis"] for k in range(1, 21)} == {"popular"}
         planted(seed=7).save(tmp_path / "model")
         before = answers[0]["version"]
-        until = time.monotonic() + 20
-        while {got(f"{url}/ready")["exports"]["model"] for _ in range(8)} & {before}:
-            assert time.monotonic() < until
-        for _ in range(400):
-            if len(children(process.pid)) >= 2 and workers[0] not in children(process.pid):
-                break
-            time.sleep(0.05)
-        assert len(set(children(process.pid)) - {workers[0]}) >= 2
+        soon(lambda: len({event["pid"] for event in program.events("swap")}) == 2)
+        assert before not in {got(f"{url}/ready")["exports"]["model"] for _ in range(8)}
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         counted = re.search(r'prismrec_lists_total{kind="popular"} (\S+)', text)
         assert counted is not None and float(counted[1]) == 20  # of all workers together
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
-        assert process.stderr is not None
-        lines = process.stderr.read().splitlines()
-    assert any("another takes its place" in line for line in lines)
-    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
-    assert events.count("serving") >= 2 and {"request", "swap", "forgotten"} <= set(events)
+        assert process.wait(60) == 0
+        assert "another takes its place" in program.said.read_text()
+        assert program.events("request") and program.events("forgotten")
 
 
 def children(of: int) -> list[int]:
@@ -108,12 +127,10 @@ def children(of: int) -> list[int]:
 
 def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     planted().save(tmp_path / "model")
-    with started(tmp_path / "model", "--no-log") as (process, url):
-        assert got(f"{url}/health") == {"status": "ok"}
-        begin = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) in (0, 130, -2)
-        assert time.monotonic() - begin < 2
+    with started(tmp_path / "model", "--no-log") as program:
+        assert got(f"{program.url}/health") == {"status": "ok"}
+        program.process.send_signal(signal.SIGINT)
+        assert program.process.wait(8) in (0, 130, -2)  # requests under way would have 10 seconds
 
 
 def refused(words: str, *arguments: object) -> None:
