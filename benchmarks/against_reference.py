@@ -2,6 +2,7 @@
 machine.
 
     python -m benchmarks.against_reference --reference DIR [--models freedom …] [--rounds 4] [--threads 4] [--write]
+    python -m benchmarks.against_reference --reference DIR --threads 1 --clock cpu --work work    # where others compute too
 
 DIR is a checkout of https://github.com/enoche/MMRec (GPL-3.0; it needs pandas, matplotlib, PyYAML and Pillow, and for
 MMGCN, GRCN, DualGNN and DRAGON torch-geometric). Nothing of it is part of PrismRec: it runs as it is, in a process of its
@@ -11,7 +12,8 @@ Both sides get the same interactions with their split, the same features (``benc
 A round is one epoch of training as each side does it, on theirs followed by its two evaluations (validation and test,
 as its loop does after every epoch), on ours by the one on validation. Rounds alternate between the two processes, and
 the one that waits does nothing. The first round of each is left out. Ratios are medians over rounds of (their training
-+ their two evaluations) / (our training + our one evaluation).
++ their two evaluations) / (our training + our one evaluation). With ``--work`` the rounds of each model are kept there, and
+a second call goes on after the last.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import torch
 
 from benchmarks.setting import ROOT, data, describe, heading, keep, parser, table
 from prismrec.data.dataset import Dataset
+from prismrec.io import write_json
 
 # our name: its name, the least ratio that is wanted, its settings (ours are our defaults, which are the same)
 SIDES: dict[str, tuple[str, float, dict[str, Any]]] = {
@@ -121,9 +124,10 @@ def friends(dataset: Dataset, most: int = 200) -> dict[int, list[list[float]]]:
 
 
 Round = Callable[[int], dict[str, float]]
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
-def their_rounds(reference: Path, folder: Path, model: str) -> Round:
+def their_rounds(reference: Path, folder: Path, model: str, clock: Callable[[], float]) -> Round:
     """One epoch and two evaluations of the reference, through its own classes."""
     import os
     import warnings
@@ -153,19 +157,19 @@ def their_rounds(reference: Path, folder: Path, model: str) -> Round:
     trainer = Trainer(config, get_model(SIDES[model][0])(config, train).to("cpu"))
 
     def one(number: int) -> dict[str, float]:
-        start = time.perf_counter()
+        start = clock()
         trainer.model.pre_epoch_processing()
         trainer._train_epoch(train, number)
         trainer.lr_scheduler.step()
-        trained = time.perf_counter()
+        trained = clock()
         values = [trainer._valid_epoch(part)[0] for part in held_out]
-        end = time.perf_counter()
+        end = clock()
         return {"training": trained - start, "evaluation": end - trained, "recall": values[0]}
 
     return one
 
 
-def our_rounds(folder: Path, model: str) -> Round:
+def our_rounds(folder: Path, model: str, clock: Callable[[], float]) -> Round:
     """One epoch and one evaluation of ours."""
     from benchmarks.plugin_cost import Contender
     from prismrec.data.sources import read
@@ -178,11 +182,11 @@ def our_rounds(folder: Path, model: str) -> Round:
     validate = Evaluator.of(dataset.development(), "valid", metrics=METRICS)
 
     def one(number: int) -> dict[str, float]:
-        start = time.perf_counter()
+        start = clock()
         contender.train(number)
-        trained = time.perf_counter()
+        trained = clock()
         recall = validate(contender.assembly.represent())["recall@20"]
-        end = time.perf_counter()
+        end = clock()
         return {"training": trained - start, "evaluation": end - trained, "recall": recall}
 
     return one
@@ -223,9 +227,9 @@ class Side:
         raise SystemExit(f"The process stopped with {self.process.wait()} before it answered: {self.process.args!r}")
 
 
-def compare(reference: Path, folder: Path, model: str, rounds: int, threads: int) -> dict[str, Any]:
+def compare(reference: Path, folder: Path, model: str, rounds: int, threads: int, clock: str) -> dict[str, Any]:
     """Seconds of both sides, round by round."""
-    common = ["--folder", str(folder), "--child", model, "--threads", str(threads)]
+    common = ["--folder", str(folder), "--child", model, "--threads", str(threads), "--clock", clock]
     sides = {"theirs": Side("--reference", str(reference), *common), "ours": Side(*common)}
     found: dict[str, Any] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -238,9 +242,9 @@ def compare(reference: Path, folder: Path, model: str, rounds: int, threads: int
     return found
 
 
-def text(about: dict[str, Any], revision: str, results: dict[str, dict[str, Any]]) -> str:
+def text(about: dict[str, Any], revision: str, results: dict[str, dict[str, Any]], clock: str = "wall") -> str:
     """The result as Markdown."""
-    rows = []
+    rows, medians = [], []
     for model, sides in results.items():
         whole = {name: [r["training"] + r["evaluation"] for r in rounds] for name, rounds in sides.items()}
         ratios = [a / b for a, b in zip(whole["theirs"], whole["ours"], strict=True)]
@@ -250,6 +254,7 @@ def text(about: dict[str, Any], revision: str, results: dict[str, dict[str, Any]
             for what in ("training", "evaluation")
         ]
         ratio = [statistics.median(ratios), min(ratios), max(ratios)]
+        medians.append(ratio[0])
         rows.append([model, *cells, f"{ratio[0]:.1f}×", f"{ratio[1]:.1f} – {ratio[2]:.1f}", f"≥ {SIDES[model][1]:g}×"])
     header = [
         "model",
@@ -268,7 +273,13 @@ def text(about: dict[str, Any], revision: str, results: dict[str, dict[str, Any]
         "evaluations that its loop makes after each. Ours: an epoch and the evaluation on validation. Both on the CPU. "
         "FREEDOM trains its raw feature tables there and keeps them frozen here, as each does by default."
     )
-    return "\n\n".join(["# Against the reference implementation", heading(about), intro, table(header, rows)])
+    if clock == "cpu":
+        intro += (
+            " Seconds are the processor's, spent by the process: the machine did other things meanwhile, whose use of "
+            "caches and memory slows both sides."
+        )
+    mean = f"Geometric mean of the {len(medians)} ratios: **{statistics.geometric_mean(medians):.1f}×**."
+    return "\n\n".join(["# Against the reference implementation", heading(about), intro, table(header, rows), mean])
 
 
 def revision_of(checkout: Path) -> str:
@@ -289,14 +300,23 @@ def main() -> None:
     arguments.add_argument("--revision", help="its commit, where the folder does not say")
     arguments.add_argument("--models", nargs="+", default=list(SIDES), choices=list(SIDES))
     arguments.add_argument("--rounds", type=int, default=4)
+    arguments.add_argument(
+        "--clock", default="wall", choices=list(CLOCKS), help="cpu: of the processor, with one thread"
+    )
+    arguments.add_argument("--work", type=Path, help="keep each model's rounds here, and go on after them")
     arguments.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments.add_argument("--child", help=argparse.SUPPRESS)
     args = arguments.parse_args()
     if args.child:
         torch.set_num_threads(args.threads)
-        theirs = args.reference is not None
-        answer(their_rounds(args.reference, args.folder, args.child) if theirs else our_rounds(args.folder, args.child))
+        clock = CLOCKS[args.clock]
+        if args.reference is not None:
+            answer(their_rounds(args.reference, args.folder, args.child, clock))
+        else:
+            answer(our_rounds(args.folder, args.child, clock))
         return
+    if args.clock == "cpu" and args.threads != 1:
+        raise SystemExit("--clock cpu adds up the threads of a process; use it with --threads 1.")
     if args.reference is None or not (args.reference / "src").is_dir():
         raise SystemExit(f"--reference is {args.reference}; name a checkout of MMRec (the folder that holds src/).")
     about = describe(args.threads)
@@ -306,8 +326,16 @@ def main() -> None:
         write_data(Path(folder))
         for model in args.models:
             print(f"{model} …", flush=True)
-            results[model] = compare(args.reference.resolve(), Path(folder), model, args.rounds, args.threads)
-    shown = text(about, args.revision or revision_of(args.reference), results)
+            kept = args.work and args.work / f"{model}-{args.clock}-{args.threads}.json"
+            if kept and kept.exists():
+                results[model] = json.loads(kept.read_text())
+                continue
+            results[model] = compare(
+                args.reference.resolve(), Path(folder), model, args.rounds, args.threads, args.clock
+            )
+            if kept:
+                write_json(kept, results[model])
+    shown = text(about, args.revision or revision_of(args.reference), results, args.clock)
     print("\n" + shown)
     if args.write:
         print(f"\nwritten to {keep('against-reference', shown, {'about': about, 'results': results})}")

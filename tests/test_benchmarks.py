@@ -150,5 +150,8 @@ def test_stand_ins_take_anything() -> None:
 def test_the_comparison_is_written_from_rounds() -> None:
     theirs = [{"training": 4.0, "evaluation": 4.0, "recall": 0.1}, {"training": 5.0, "evaluation": 5.0, "recall": 0.1}]
     ours = [{"training": 0.5, "evaluation": 0.5, "recall": 0.1}, {"training": 1.0, "evaluation": 0.0, "recall": 0.1}]
-    shown = against_reference.text(setting.describe(1), "abc", {"bpr": {"theirs": theirs, "ours": ours}})
-    assert "9.0×" in shown and "8.0 – 10.0" in shown
+    faster = [{"training": 0.25, "evaluation": 0.0, "recall": 0.1}] * 2
+    both = {"bpr": {"theirs": theirs, "ours": ours}, "bm3": {"theirs": theirs, "ours": faster}}
+    shown = against_reference.text(setting.describe(1), "abc", both, "cpu")
+    assert "9.0×" in shown and "8.0 – 10.0" in shown and "the processor's" in shown
+    assert "Geometric mean of the 2 ratios: **18.0×**" in shown  # of 9 and 36
