@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         found = f"{count} CUDA device{'s' * (count > 1)}, the first is cuda:0" if count else "no CUDA device"
-        raise PrismError(f"run.device is {name}, but this PyTorch sees {found}. Use --device cpu or auto.")
+        raise PrismError(f"The device asked for is {name}, but this PyTorch sees {found}. Use --device cpu or auto.")
     return device
 
 

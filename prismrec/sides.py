@@ -12,17 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prismrec.errors import PrismError
+from prismrec.folding import fitted
 from prismrec.ranking import Csr
 
 Side = tuple[Tensor, Tensor]
-
-NOTHING = 1.0
-"""Of a folding-in: weight of all items together that nothing in particular is known of."""
-PENALTY = 100.0
-"""Of a folding-in: weight of the user's length, in units of the mean square of an item's numbers.
-
-Both were chosen on the validation part of ML-100k (docs/cold.md).
-"""
 
 
 def own(side: Tensor) -> Tensor:
@@ -119,20 +112,11 @@ def gram(item: Tensor) -> Tensor:
 def folded(user: Tensor, item: Tensor, taken: Tensor, products: Tensor) -> Tensor:
     """The side (1, d) of a user who took the items ``taken`` (n,), all different, and of whom nothing else is known.
 
-    Where a user is his row of the training matrix (ItemKNN, EASE, ContentKNN), it is that row: exact. Else his side is fitted
-    to the frozen item sides Y: he takes what he took, nothing in particular of the rest, and is no longer than need be,
-
-    u = argmin Σ_{i taken} (1 − ⟨u, y_i⟩)² + (a / I) Σ_i ⟨u, y_i⟩² + b s ‖u‖²
-
-    with s the mean of ‖y‖² / d: a ridge regression, solved in closed form; a, b are ``NOTHING`` and ``PENALTY``. (The fit of a
-    user in Hu, Koren & Volinsky, ICDM 2008, doi 10.1109/ICDM.2008.22.) ``products`` is ``gram(item)``.
+    Where a user is his row of the training matrix (ItemKNN, EASE, ContentKNN), it is that row: exact. Else it is fitted to the
+    frozen item sides (``prismrec.folding``). ``products`` is ``gram(item)``.
     """
     if user.layout == torch.sparse_csr:
         known = trained(taken, user.shape[1]).sort().values
         return Csr(torch.tensor([0, len(known)]), known, torch.ones(len(known))).tensor(user.shape[1])
-    y = item[taken].double()
-    n, d = item.shape
-    size = products.diagonal().sum() / (n * d)
-    left = y.T @ y + products * (NOTHING / n) + torch.eye(d, dtype=torch.float64) * (PENALTY * size).clamp(min=1e-12)
-    fitted: Tensor = torch.linalg.solve(left, y.sum(0))
-    return fitted.to(item.dtype).unsqueeze(0)
+    found = fitted(item[taken].double().numpy(), products.numpy(), len(item))
+    return torch.from_numpy(found).to(item.dtype).unsqueeze(0)

@@ -13,13 +13,13 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert machine.pick_device("auto").type == machine.pick_device("cpu").type == "cpu"
-    with pytest.raises(PrismError, match=r"run\.device is cuda, but this PyTorch sees no CUDA device\."):
+    with pytest.raises(PrismError, match=r"The device asked for is cuda, but this PyTorch sees no CUDA device\."):
         machine.pick_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert machine.pick_device("auto") == torch.device("cuda") and machine.pick_device("cuda:1").index == 1
     with pytest.raises(
-        PrismError, match=r"run.device is cuda:2, but this PyTorch sees 2 CUDA devices, the first is cuda:0"
+        PrismError, match=r"The device asked for is cuda:2, but this PyTorch sees 2 CUDA devices, the first is cuda:0"
     ):
         machine.pick_device("cuda:2")
 

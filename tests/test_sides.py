@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from prismrec.errors import PrismError
+from prismrec.folding import NOTHING, PENALTY
 from prismrec.ranking import Csr
-from prismrec.sides import NOTHING, PENALTY, folded, gram, stacked
+from prismrec.sides import folded, gram, stacked
 
 RNG = torch.Generator().manual_seed(4)
 ITEM = torch.randn(30, 5, generator=RNG)

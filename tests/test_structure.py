@@ -25,7 +25,7 @@ PACKAGE = ROOT / "prismrec"
 ORDER = (
     "errors", "types", "parallel", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space",
     "models", "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
-    "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "warm", "cold",
+    "folding", "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "warm", "cold",
     "recommender", "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "serve", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}

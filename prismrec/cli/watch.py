@@ -17,31 +17,44 @@ if TYPE_CHECKING:  # these two import torch, and whoever only wants the clock wo
 _PAUSE = 2.0  # seconds between plain lines, so that a log of quick epochs stays readable
 
 
-class Screen:
-    """A Watcher for people. ``rows``: training rows an epoch, for the speed; ``label``: what is trained."""
+class Foot:
+    """The line at the foot of a terminal that changes while something long goes on; elsewhere ``live`` is None.
 
-    def __init__(self, console: Console, cfg: TrainConfig, rows: int, label: str) -> None:
-        self.console, self.cfg, self.rows, self.label = console, cfg, rows, label
+    ``opening`` is what it says first.
+    """
+
+    def __init__(self, console: Console, opening: str) -> None:
+        self.console, self.opening = console, opening
         live = console.is_terminal and not console.quiet
         self.live = Live(console=console, transient=True, refresh_per_second=8) if live else None
-        self.last = ""
-        self.shown = float("-inf")
 
     def __enter__(self) -> Self:
-        # neighbours of all items, or a matrix to invert: this can take longer than an epoch
-        opening = f"building {self.label}: tables, graphs, whatever is closed form …"
         if self.live is None:
-            self.console.print(opening, style="dim", highlight=False, soft_wrap=True)
+            say(self.console, self.opening, "dim")
         else:
             self.live.start()
-            self.live.update(Text(opening, style="dim"))
+            self.live.update(Text(self.opening, style="dim"))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.live is not None:
             self.live.stop()
-            if self.last:
-                self.console.print(self.last, highlight=False, soft_wrap=True)
+
+
+class Screen(Foot):
+    """A Watcher for people. ``rows``: training rows an epoch, for the speed; ``label``: what is trained."""
+
+    def __init__(self, console: Console, cfg: TrainConfig, rows: int, label: str) -> None:
+        # neighbours of all items, or a matrix to invert: this can take longer than an epoch
+        super().__init__(console, f"building {label}: tables, graphs, whatever is closed form …")
+        self.cfg, self.rows, self.label = cfg, rows, label
+        self.last = ""
+        self.shown = float("-inf")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        super().__exit__(kind, error, at)
+        if self.live is not None and self.last:
+            say(self.console, self.last)
 
     def step(self, epoch: int, done: int, of: int) -> None:
         """Show how far the epoch is; only a live line has room for that."""
@@ -55,7 +68,7 @@ class Screen:
         self.last = self.line(record, progress)
         now = time.monotonic()
         if self.live is None and (progress.done or record["epoch"] <= 3 or now - self.shown >= _PAUSE):
-            self.console.print(self.last, highlight=False, soft_wrap=True)
+            say(self.console, self.last)
             self.shown = now
 
     def line(self, record: dict[str, Any], progress: Progress) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prismrec.errors import PrismError, nearest
-from prismrec.export import diversity, fold
+from prismrec.export import diversity
 from prismrec.export.explain import FUSED
 from prismrec.export.filters import Filter
 from prismrec.export.lists import Lists
 from prismrec.export.score import Part, best
-from prismrec.export.tables import Dense, Seen, Side, Sparse, covariance
+from prismrec.export.tables import Dense, Seen, Side, Sparse, covariance, gram
+from prismrec.folding import fitted
 
 if TYPE_CHECKING:
     from prismrec.export.shelf import Shelf
@@ -91,9 +92,9 @@ def folded(shelf: Shelf, name: str, taken: Seen) -> Any:
     if not isinstance(side.item, Dense):
         raise PrismError("This model has dense users and sparse items, so nobody can be fitted to some of its items.")
     if ("gram", name) not in shelf.made:
-        shelf.made["gram", name] = fold.gram(side.item)
+        shelf.made["gram", name] = gram(side.item)
     products = shelf.made["gram", name]
-    return np.concatenate([fold.folded(side.item, taken.of(row), products) for row in range(len(taken))])
+    return np.stack([fitted(side.item.take(taken.of(row)), products, len(side.item)) for row in range(len(taken))])
 
 
 def paired(left: Any, right: Any) -> np.ndarray:

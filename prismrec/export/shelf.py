@@ -135,7 +135,7 @@ class Shelf:
         """One list for somebody of whom nothing is known but these items, which are left out of it.
 
         Where a user is a row of the training matrix (ItemKNN, EASE) it is exact; else his vector is fitted to the items'
-        (``prismrec.export.fold``). The rest is as in ``lists``. Raises ``PrismError`` for an unknown item.
+        (``prismrec.folding``). The rest is as in ``lists``. Raises ``PrismError`` for an unknown item.
         """
         taken = np.unique(self.rows_of_items(item_ids))
         if not len(taken):

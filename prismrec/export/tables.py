@@ -206,6 +206,15 @@ class Seen:
         return Seen(np.zeros(rows + 1, np.int64), np.zeros(0, np.int32))
 
 
+def gram(items: Dense) -> np.ndarray:
+    """YᵀY (d, d) in double precision of items Y (I, d)."""
+    total: np.ndarray = np.zeros((items.width, items.width))
+    for start in range(0, len(items), 1 << 14):
+        block = items.rows(start, min(start + (1 << 14), len(items))).astype(np.float64)
+        total = total + block.T @ block
+    return total
+
+
 def covariance(table: Table) -> np.ndarray:
     """Covariance (d, d) float32 of the columns of a table."""
     total: Any = 0.0

@@ -36,7 +36,8 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
     )
     environment.filters["headings"] = _headings
-    script = environment.get_template("page.js").render()
+    # page.js first: it makes the button that theme.js then switches
+    script = "".join(environment.get_template(name).render() for name in ("page.js", "theme.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment.get_template(template).render(
         version=__version__,

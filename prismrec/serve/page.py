@@ -36,8 +36,9 @@ def page() -> APIRouter:
 
 
 def static() -> dict[str, bytes]:
-    """Name → content of the files of the page. ``base.css`` is what all pages of PrismRec look like."""
+    """Name → content of the files of the page; ``base.css`` and ``theme.js`` are those of all pages of PrismRec."""
     folder = resources.files("prismrec.serve") / "static"
     files = {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.rpartition(".")[2] in TYPES}
-    base = (resources.files("prismrec") / "templates" / "style.css").read_text(encoding="utf-8")
-    return {**files, "base.css": f"{PALETTE}\n{base}".encode()}
+    shared = resources.files("prismrec") / "templates"
+    base = (shared / "style.css").read_text(encoding="utf-8")
+    return {**files, "base.css": f"{PALETTE}\n{base}".encode(), "theme.js": (shared / "theme.js").read_bytes()}

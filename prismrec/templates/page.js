@@ -1,33 +1,11 @@
 (() => {
   "use strict";
   // Colours: as the system has it, until the reader says otherwise; set before anything is painted.
-  const root = document.documentElement, key = "prismrec-theme";
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const stored = (change) => { try { return change(localStorage); } catch { return null; } };
-  const saved = stored((s) => s.getItem(key));
-  if (saved === "dark" || saved === "light") root.dataset.theme = saved;
-  const now = () => root.dataset.theme || (system.matches ? "dark" : "light");
-
   function make(tag, attributes, text) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes || {})) node.setAttribute(name, value);
     if (text !== undefined) node.textContent = text;
     return node;
-  }
-
-  function themeSwitch(bar) {
-    const button = make("button", { type: "button", class: "theme" });
-    const say = () => { button.textContent = now() === "dark" ? "☀ Light" : "☾ Dark"; };
-    button.addEventListener("click", () => {
-      const next = now() === "dark" ? "light" : "dark";
-      const own = next === (system.matches ? "dark" : "light");
-      if (own) { delete root.dataset.theme; } else { root.dataset.theme = next; }
-      stored((s) => (own ? s.removeItem(key) : s.setItem(key, next)));
-      say();
-    });
-    system.addEventListener("change", say);
-    say();
-    bar.append(button);
   }
 
   // A table that sorts by its heads and filters by the words of its first column. Rows marked "last" stay at the end.
@@ -88,7 +66,7 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
-    document.querySelectorAll(".bar").forEach(themeSwitch);
+    document.querySelectorAll(".bar").forEach((bar) => bar.append(make("button", { type: "button", class: "theme" })));
     document.querySelectorAll("table.lively").forEach(lively);
     document.querySelectorAll(".command").forEach(copyButton);
     const opened = [];

@@ -109,7 +109,7 @@ def test_a_device_that_is_not_there(here: Path) -> None:
     with unchanged(here):
         refused(
             call("train", "data", "-m", "bpr", "--device", "cuda"),
-            "run.device is cuda",
+            "device asked for is cuda",
             "no CUDA device",
             "--device cpu",
         )

@@ -8,18 +8,18 @@
   if (saved === "dark" || saved === "light") root.dataset.theme = saved;
   const now = () => root.dataset.theme || (system.matches ? "dark" : "light");
   document.addEventListener("DOMContentLoaded", () => {
-    const button = document.getElementById("theme");
+    const buttons = document.querySelectorAll("button.theme");
     const say = () => {
-      button.textContent = now() === "dark" ? "☀ Light" : "☾ Dark";
+      buttons.forEach((button) => { button.textContent = now() === "dark" ? "☀ Light" : "☾ Dark"; });
       document.dispatchEvent(new Event("colours"));
     };
-    button.addEventListener("click", () => {
+    buttons.forEach((button) => button.addEventListener("click", () => {
       const next = now() === "dark" ? "light" : "dark";
       const own = next === (system.matches ? "dark" : "light");
       if (own) { delete root.dataset.theme; } else { root.dataset.theme = next; }
       stored((s) => (own ? s.removeItem(key) : s.setItem(key, next)));
       say();
-    });
+    }));
     system.addEventListener("change", say);
     say();
   });
