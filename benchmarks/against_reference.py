@@ -27,6 +27,7 @@ import tempfile
 import time
 import types
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ NAME = "baby"  # the reference reads its settings of this data set, which name t
 
 class Stub(types.ModuleType):
     """A module of which every attribute and submodule exists and does nothing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)  # others ask whether it is there, and how new
 
     def __getattr__(self, name: str) -> Any:
         if name == "__path__":  # makes it a package
