@@ -141,6 +141,9 @@ def their_rounds(reference: Path, folder: Path, model: str, clock: Callable[[], 
     make_compatible()
     os.chdir(reference / "src")  # where it looks for its settings
     sys.path.insert(0, str(reference / "src"))
+    import common  # type: ignore[import-not-found]
+
+    sys.modules["models.common"] = common  # where LayerGCN there looks for it
     from common.trainer import Trainer  # type: ignore[import-not-found]
     from utils.configurator import Config  # type: ignore[import-not-found]
     from utils.dataloader import EvalDataLoader, TrainDataLoader  # type: ignore[import-not-found]
