@@ -227,6 +227,8 @@ OPTIONS: dict[str, set[str]] = {
                     "--overwrite", "--quiet", "-q"},
     "data encoders": {"--format"},
     "data download": {"name", "--output", "-o", "--quiet", "-q"},
+    "data draw": {"--output", "-o", "--users", "--items", "--interactions", "--feature", "--user-skew", "--item-skew",
+                  "--loyalty", "--seed", "--quiet", "-q"},
     "data split": {"source", "--output", "-o", "--by", "--ratio", "--order", "--quantiles", "--at", "--cold", "--seed",
                    "--overwrite", "--quiet", "-q"},
 }  # fmt: skip

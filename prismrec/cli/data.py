@@ -1,4 +1,4 @@
-"""``prismrec data``: import, inspect, prepare, split and download data sets."""
+"""``prismrec data``: import, inspect, prepare, split, download and draw data sets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from prismrec.cli import data_options as options
 from prismrec.cli import data_split
+from prismrec.cli.data_draw import draw
 from prismrec.cli.data_job import writing
 from prismrec.cli.download import download
 from prismrec.cli.encode import encode, encoders
@@ -22,6 +23,7 @@ app = typer.Typer(
 
 
 app.command("download")(download)
+app.command("draw")(draw)
 app.command("prepare")(prepare)
 app.command("encode")(encode)
 app.command("encoders")(encoders)

@@ -18,7 +18,8 @@ from prismrec.errors import PrismError, nearest
 
 LAYOUTS = (
     "a folder that PrismRec wrote (manifest.json), a folder with one *.inter file (MMRec, or RecBole with typed headers), "
-    "a folder with interactions.parquet, .csv or .tsv, a folder of Parquet files, or one such file"
+    "a folder with interactions.parquet (or several interactions.*.parquet), .csv or .tsv, a folder of Parquet files, or one "
+    "such file"
 )
 
 
@@ -57,7 +58,7 @@ def _folder(path: Path, options: dict[str, Any]) -> Dataset:
     kinds = columns.PARQUET | {".csv", ".tsv"}
     tables = sorted(p for p in path.iterdir() if p.is_file() and columns.suffix(p) in kinds)
     interactions = [p for p in tables if p.name.split(".")[0] == "interactions"]
-    if len(interactions) == 1:
+    if len(interactions) == 1 or (interactions and all(columns.typed(p) for p in interactions)):
         return _call(read_table, interactions, _beside(path, tables) | {"name": _name(path)} | options)
     if tables and all(columns.typed(p) for p in tables):
         return _call(read_table, tables, {"name": _name(path)} | options)
