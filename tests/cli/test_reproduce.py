@@ -149,6 +149,33 @@ def test_on_its_own_data_ours_is_set_beside_published_with_a_ratio(here: Here, t
     assert "differs in its device" in other.sentence
 
 
+def test_in_full_every_arm_is_searched_and_only_its_choice_sees_the_test_part(
+    here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = named.stated
+    short = {"model.dim": 8, "train.epochs": 1}
+
+    def small(name: str) -> Named:
+        return read(name).model_copy(
+            update={"trials": 2, "seeds": 1, "settings": short, "data": ("baby",), "splits": ("given",)}
+        )
+
+    monkeypatch.setattr(named, "stated", small)
+    data, out = planted(tmp_path / "baby"), tmp_path / "study"
+    said = call("reproduce", "br-mrs-table-2", "--data", f"baby={data}", "-o", out)
+    assert said.status == 0, said.err
+    arms = small("br-mrs-table-2").parts["main"].arms
+    trials, runs = list(out.rglob("trial.json")), list(out.rglob("result.json"))
+    assert len(trials) >= 2 * len(arms) and len(runs) == len(arms)  # no floors in this table
+    assert not any("test" in json.loads(path.read_text()) for path in trials)
+    tree = json.loads((out / "reproduction.json").read_text())
+    rows = {(row["arm"], row["metric"]): row for row in tree["beside"]}
+    row = rows["br-mrs", "recall@10"]
+    assert tree["quick"] is False and row["ratio"] == pytest.approx(row["ours"] / 0.0819)
+    ran = len(here.done)
+    assert call("reproduce", "--resume", out, "-q").status == 0 and len(here.done) == ran  # nothing is repeated
+
+
 def test_bad_input_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")

@@ -309,6 +309,20 @@ def test_the_median_stops_who_lags_after_a_warm_up(memory: str) -> None:
     assert watch(Pruning(few, database, judge, 4), [0.01] * 30) == 30
 
 
+def test_hyperband_stops_laggards_at_its_rungs_and_never_the_best(memory: str) -> None:
+    study, database = with_curves(memory, [[0.5] * 30])
+    judge, ends = sampling.pruner("hyperband"), []
+    for number in range(1, 25):
+        best = number % 2 == 1  # better than all before; the others are worse than all before
+        values = [float(number) if best else 0.5 - 0.01 * number] * 30
+        ended = watch(Pruning(study, database, judge, number), values)
+        study.tell(number, values[0], skip_if_finished=True)
+        study.ask({})
+        assert ended == 30 or not best
+        ends += [] if best else [ended]
+    assert set(ends) <= {5, 15, 30} and min(ends) == 5  # brackets begin with 5 validations, with 15, or see to the end
+
+
 def test_a_trial_gone_on_with_reports_no_step_twice(memory: str) -> None:
     study, database = with_curves(memory, [])
     watch(Pruning(study, database, sampling.pruner("none"), 0), [0.1, 0.2])
