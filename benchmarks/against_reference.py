@@ -76,6 +76,9 @@ class Stub(types.ModuleType):
     def __call__(self, *_: object, **__: object) -> Any:
         return self
 
+    def __getitem__(self, _: object) -> Any:
+        return self
+
 
 def make_compatible() -> None:
     """What code of NumPy 1.19's and SciPy 1.12's time expects of them, and stand-ins for libraries that are not here."""
@@ -87,12 +90,25 @@ def make_compatible() -> None:
     if not hasattr(dok_matrix, "_update"):
         dok_matrix._update = lambda self, entries: self._dict.update(entries)  # type: ignore[attr-defined]
     if not torch.cuda.is_available():  # which some of its models ask for by name
+        _let_tensors_replace_parameters()
         torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment, misc]
     for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "lmdb", "torch_scatter"):
         try:
             __import__(name)
         except ImportError:
             sys.modules[name] = Stub(name)
+
+
+def _let_tensors_replace_parameters() -> None:
+    """On CUDA ``Parameter(…).to(device)`` is a copy, and no parameter any more; on a CPU it is the parameter itself."""
+    plain = torch.nn.Module.__setattr__
+
+    def assign(module: torch.nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
+            module._parameters.pop(name, None)
+        plain(module, name, value)
+
+    torch.nn.Module.__setattr__ = assign  # type: ignore[method-assign]
 
 
 def write_data(folder: Path) -> None:
