@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class PrismError(ValueError):
@@ -17,3 +21,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean {close[0]!r}?"
     return "Known: " + ", ".join(options) + "." if options else "Nothing may be set here."
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where the first fault of a record lies, and what it is: ``files.users: Field required``."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'its text'}: {first['msg']}"

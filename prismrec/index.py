@@ -21,7 +21,7 @@ from torch import Tensor
 from prismrec import io
 from prismrec.data.dataset import Dataset
 from prismrec.data.ids import IdMap
-from prismrec.errors import PrismError, nearest
+from prismrec.errors import PrismError, first_fault, nearest
 from prismrec.ranking import Csr, Ranked, top_k
 from prismrec.sides import Side, folded, gram, own, packed, paired, stacked, trained, unit, unpacked
 from prismrec.types import Reps
@@ -312,9 +312,7 @@ def _read_manifest(folder: Path) -> _Manifest:
     try:
         return _Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PrismError(f"{folder / MANIFEST} is not the manifest of an index: {where}: {first['msg']}.") from None
+        raise PrismError(f"{folder / MANIFEST} is not the manifest of an index: {first_fault(error)}.") from None
 
 
 def _named(folder: Path, manifest: _Manifest, kind: str) -> tuple[Path, str]:

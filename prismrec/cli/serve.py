@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, first_fault
 
 KEY = "PRISMREC_API_KEY"
 
@@ -76,8 +76,7 @@ def serve(
             "watch": watch, "page": page, "log": log,
         })  # fmt: skip
     except ValidationError as error:
-        first = error.errors()[0]
-        raise PrismError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        raise PrismError(f"{first_fault(error)}.") from None
     if host not in LOOPBACK and key is None:
         console.print("Note: everybody who reaches this address may ask; --api-key-file sets a key.")
     run(settings, lambda sentence: console.print(sentence, markup=False))

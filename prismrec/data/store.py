@@ -29,7 +29,7 @@ from prismrec.data import columns
 from prismrec.data.dataset import COLUMNS, PARTS, Dataset, Interactions, Modality
 from prismrec.data.ids import IdMap
 from prismrec.data.modalities import load_array
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, first_fault
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -205,9 +205,7 @@ def _manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PrismError(f"{path} is not a valid manifest: {where}: {first['msg']}. Import the data again.") from error
+        raise PrismError(f"{path} is not a valid manifest: {first_fault(error)}. Import the data again.") from error
     needed = {"interactions.parquet", "users.parquet", "items.parquet"}
     needed |= {f"features/{m}{end}" for m in manifest.modalities for end in (".npy", ".present.npy")}
     allowed = needed | {f"features/{m}{_TRANSFORM}" for m in manifest.modalities}

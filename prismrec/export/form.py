@@ -24,7 +24,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prismrec import io
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, first_fault
 
 MANIFEST = "manifest.json"
 KIND = "prismrec.export"
@@ -109,9 +109,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PrismError(f"{path} is not a valid manifest: {where}: {first['msg']}. Export again.") from None
+        raise PrismError(f"{path} is not a valid manifest: {first_fault(error)}. Export again.") from None
     if manifest.sha256 != manifest.digest():
         raise PrismError(
             f"{path} does not match the checksum in it: it was changed after it was written. Copy it again, or export again."

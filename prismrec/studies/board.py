@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from prismrec.data.dataset import Dataset
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, first_fault
 from prismrec.io import write_text
 from prismrec.models.base import Strict
 from prismrec.runs import Run
@@ -107,9 +107,7 @@ class Board(Strict):
         try:
             return Board.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(str(part) for part in fault["loc"]) or "its text"
-            raise PrismError(f"{path} is no board of this version: {where}: {fault['msg']}. Make it again.") from None
+            raise PrismError(f"{path} is no board of this version: {first_fault(error)}. Make it again.") from None
 
     def write(self, path: str | Path) -> None:
         """As JSON, in full precision."""
