@@ -76,7 +76,7 @@ class Assembly(nn.Module):
         self._forget()  # the parameters are about to change
         index = None
         if len(self.model.phi) and not self.model.whole_table:
-            index = ItemIds.of(batch.items, self.model.n_items)
+            index = ItemIds.of(batch.items, self.model.n_items, batch.n_items)
         feats = self.model.project(self.raw, index)
         costs: Terms = {}
         for plugin in self.chain:

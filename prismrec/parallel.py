@@ -48,6 +48,7 @@ class Crew:
             neg=batch.neg[rows].contiguous(),
             weight=None if batch.weight is None else batch.weight[rows],
             picks={name: picked[rows] for name, picked in batch.picks.items()},
+            sizes=None,
         )
 
     def average(self, module: nn.Module, part: float) -> None:

@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from prismrec.errors import PrismError
-from prismrec.types import Batch
+from prismrec.types import Batch, Sizes
 
 Pool = Literal["seen", "all"]
 _ROUNDS = 30  # rejections before the few rows left are drawn from their exact complement
@@ -60,7 +61,7 @@ class Sampler:
             raise PrismError("The training split is empty: there is nothing to learn from. Split the data again.")
         self.user, self.item = user, item
         self.weight = None if weight is None else weight / weight.mean()
-        self.n_items, self.batch_size, self.n_neg, self.seed = n_items, batch_size, n_neg, seed
+        self.n_users, self.n_items, self.batch_size, self.n_neg, self.seed = n_users, n_items, batch_size, n_neg, seed
         self.n_fresh = n_neg if n_fresh is None else n_fresh
         count = torch.bincount(item, minlength=n_items)
         self.pool = (count > 0).nonzero().squeeze(1) if pool == "seen" else torch.arange(n_items, device=user.device)
@@ -92,9 +93,28 @@ class Sampler:
             columns.append(self._negatives(user, rng, lent))
         neg = torch.stack(columns).T if columns else pos.new_empty(len(pos), 0)  # no loss reads any
         split = (user.split(self.batch_size), pos.split(self.batch_size), neg.split(self.batch_size))
+        sizes = self._sizes(user, torch.cat([pos.unsqueeze(1), neg], dim=1)) if user.is_cuda else None
         for i, (u, p, n) in enumerate(zip(*split, strict=True)):
             # turned a batch at a time, near the processor, so that nobody turns it again
-            yield Batch(u, p, n.contiguous(), None if weight is None else weight[i])
+            row_weight = None if weight is None else weight[i]
+            yield Batch(u, p, n.contiguous(), row_weight, sizes=None if sizes is None else sizes[i])
+
+    def _sizes(self, user: Tensor, items: Tensor) -> list[Sizes]:
+        """What each batch of rows ``user`` (N,), ``items`` (N, 1 + K) holds: asked once, so that no step waits for a device."""
+        users = self._distinct(user.unsqueeze(1), self.n_users)
+        return [Sizes(n, tuple(k)) for (n,), k in zip(users, self._distinct(items, self.n_items), strict=True)]
+
+    def _distinct(self, ids: Tensor, n: int) -> list[list[int]]:
+        """Distinct ones of ``ids`` (N, C), values below ``n``, among the first 1..C columns of each batch → (batches, C)."""
+        columns = ids.shape[1]
+        batch = torch.arange(len(ids), device=ids.device).div(self.batch_size, rounding_mode="floor").unsqueeze(1)
+        key = ((batch * n + ids) * columns + torch.arange(columns, device=ids.device)).flatten().sort().values
+        own = key.div(columns, rounding_mode="floor")
+        first = key[F.pad(own.diff() != 0, (1, 0), value=True)]  # of each batch and value, the first column
+        where = first.div(n * columns, rounding_mode="floor") * columns + first % columns
+        found = torch.bincount(where, minlength=len(self) * columns).view(-1, columns).cumsum(1)
+        counts: list[list[int]] = found.tolist()
+        return counts
 
     def _shifted(self, first: Tensor, rng: torch.Generator) -> Tensor:
         """``first`` (N,), each batch of it turned by one number of rows."""

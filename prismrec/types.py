@@ -49,12 +49,18 @@ class ItemIds:
     position: Tensor
 
     @staticmethod
-    def of(items: Tensor, n_items: int) -> ItemIds:
-        """The distinct values of ``items`` (any shape, values in ``0..n_items-1``)."""
+    def of(items: Tensor, n_items: int, count: int | None = None) -> ItemIds:
+        """The distinct values of ``items`` (any shape, values in ``0..n_items-1``); ``count``: how many, where it is known.
+
+        Who knows it does not wait for the device to say how long the table is to be.
+        """
+        items = items.reshape(-1)
         touched = torch.zeros(n_items, dtype=torch.bool, device=items.device)
-        touched[items.reshape(-1)] = True
-        ids = touched.nonzero().squeeze(1)
-        return ItemIds(ids, touched.cumsum(0) - 1)
+        touched[items] = True
+        position = touched.cumsum(0) - 1
+        if count is None:
+            return ItemIds(touched.nonzero().squeeze(1), position)
+        return ItemIds(items.new_empty(count).scatter_(0, position[items], items), position)
 
 
 @dataclass(frozen=True)
@@ -118,12 +124,33 @@ Terms = dict[str, Tensor]
 """name → scalar, already weighted; the objective is their sum."""
 
 
+def distinct(ids: Tensor, count: int | None = None) -> Tensor:
+    """The distinct values of ``ids`` (n,), ascending; ``count``: how many, where it is known, as for ``ItemIds.of``."""
+    found: Tensor
+    if count is None:
+        found = torch.unique(ids)
+    else:
+        ids = ids.sort().values
+        found = ids.new_empty(count).scatter_(0, F.pad(ids.diff() != 0, (1, 0)).cumsum(0), ids)
+    return found
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Distinct ones that a batch holds: ``users``, and ``items`` among the positives and the first k negatives, k = 0..K."""
+
+    users: int
+    items: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Batch:
     """Training rows: ``user`` (B,), ``pos`` (B,), ``neg`` (B, K), ``weight`` (B,) or None; int64 ids, float32 weights.
 
     ``weight`` is the strength of an interaction (view, cart, buy), relative to a mean of one over the training split.
     ``picks``: name of a plug-in → the negatives (B, k) that it picked among its candidates.
+    ``sizes``: known where asking would make the host wait for a device; other rows have others, so that whoever replaces
+    rows leaves them out.
     """
 
     user: Tensor
@@ -131,11 +158,33 @@ class Batch:
     neg: Tensor
     weight: Tensor | None = None
     picks: Mapping[str, Tensor] = field(default_factory=dict)
+    sizes: Sizes | None = None
 
     @property
     def items(self) -> Tensor:
         """All items of the rows, (B·(1 + K + picks),), with repetitions."""
         return torch.cat([self.pos, self.neg.reshape(-1), *(picked.reshape(-1) for picked in self.picks.values())])
+
+    @property
+    def n_items(self) -> int | None:
+        """Number of distinct ``items``, where it is known."""
+        return None if self.sizes is None or self.picks else self.sizes.items[self.neg.shape[1]]
+
+    @property
+    def users_once(self) -> Tensor:
+        """The distinct users, ascending."""
+        return distinct(self.user, None if self.sizes is None else self.sizes.users)
+
+    @property
+    def positives_once(self) -> Tensor:
+        """The distinct positive items, ascending."""
+        return distinct(self.pos, None if self.sizes is None else self.sizes.items[0])
+
+    @property
+    def items_once(self) -> Tensor:
+        """The distinct positives and negatives, ascending."""
+        items = torch.cat([self.pos, self.neg.reshape(-1)])
+        return distinct(items, None if self.sizes is None else self.sizes.items[self.neg.shape[1]])
 
     def negatives(self, k: int) -> Batch:
         """The same rows with the first ``k`` negatives: a model sees its own number, whatever a plug-in asked for."""
@@ -145,7 +194,7 @@ class Batch:
         """The same rows on ``device``."""
         weight = None if self.weight is None else self.weight.to(device)
         picks = {name: picked.to(device) for name, picked in self.picks.items()}
-        return Batch(self.user.to(device), self.pos.to(device), self.neg.to(device), weight, picks)
+        return Batch(self.user.to(device), self.pos.to(device), self.neg.to(device), weight, picks, self.sizes)
 
 
 @dataclass(frozen=True)

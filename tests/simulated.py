@@ -7,16 +7,17 @@ kernels, and how fast they are.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._python_dispatch import TorchDispatchMode
 
 FAR = torch.device("cuda", 0)
 
@@ -25,7 +26,7 @@ WAITS = {  # operations whose result's size, or value, the host must learn befor
     "unique_dim", "unique_consecutive", "linalg_svd", "_linalg_svd", "_linalg_eigh", "linalg_cholesky_ex", "linalg_solve_ex",
     "coalesce", "_coalesce", "_sparse_coo_tensor_with_dims_and_tensors",
 }  # fmt: skip
-_METADATA = {"crow_indices", "col_indices", "values"}
+_OF_SPARSE = ("crow_indices", "col_indices", "values", "to_dense")
 
 
 class Far(Tensor):
@@ -52,6 +53,7 @@ class Far(Tensor):
 
     device = property(lambda self: FAR)  # type: ignore[assignment]
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
+
     layout = property(lambda self: self.near.layout)  # type: ignore[assignment]
 
     def data_ptr(self) -> int:
@@ -71,17 +73,16 @@ class Far(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        if name not in ("copy_", "_to_copy"):
-            _all_far(name, (args, kwargs))
-        if _waits(name, args, kwargs):
-            Watch.told(name)
-        out = func(*tree_map(_near, args), **tree_map(_near, kwargs))
+        if Watch.on and _waits(name, args, kwargs):
+            Watch.found[name] += 1
+        moves = name in ("copy_", "_to_copy")
+        out = func(*_each(near, args) if moves else _each(_only_near, args), **_each(_only_near, kwargs))
         if name == "_local_scalar_dense":
             return out
-        changed = [a for a, spec in _mutable(func, args, kwargs) if spec]
+        changed = [kwargs.get(key, args[i] if i < len(args) else None) for i, key in _written(func)]
         if changed and func._schema.returns:
-            return changed[0] if len(func._schema.returns) == 1 else type(out)(changed)
-        return tree_map(far, out)
+            return changed[0] if len(changed) == 1 else type(out)(changed)
+        return _each(far, out)
 
 
 def far(x: Any) -> Any:
@@ -89,32 +90,40 @@ def far(x: Any) -> Any:
     return Far(x) if isinstance(x, Tensor) and not isinstance(x, Far) else x
 
 
-def _near(x: Any) -> Any:
+def near(x: Any) -> Any:
     return x.near if isinstance(x, Far) else x
 
 
-def _mutable(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
-    """Arguments, and whether the operation writes to them."""
-    for i, spec in enumerate(func._schema.arguments):
-        value = kwargs.get(spec.name) if spec.name in kwargs else (args[i] if i < len(args) else None)
-        yield value, spec.alias_info is not None and spec.alias_info.is_write and isinstance(value, Tensor)
+def _only_near(x: Any) -> Any:
+    if isinstance(x, Far):
+        return x.near
+    if isinstance(x, Tensor) and x.dim() > 0:  # a lone number may come from the host
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device: one of shape {tuple(x.shape)} is on the CPU"
+        )
+    return x
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from _tensors(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from _tensors(value)
+def _each(do: Callable[[Any], Any], tree: Any) -> Any:
+    """``do`` on all that lists and dictionaries hold."""
+    if isinstance(tree, list | tuple):
+        return type(tree)([_each(do, value) for value in tree])
+    if isinstance(tree, dict):
+        return {key: _each(do, value) for key, value in tree.items()}
+    return do(tree)
 
 
-def _all_far(name: str, tree: Any) -> None:
-    for t in _tensors(tree):
-        if not isinstance(t, Far) and t.dim() > 0:
-            raise RuntimeError(f"Expected all tensors to be on the same device: {name} got one of {tuple(t.shape)} on the CPU")
+@functools.cache
+def _written(func: Any) -> list[tuple[int, str]]:
+    """Arguments that an operation writes to: their places and names."""
+    specs = enumerate(func._schema.arguments)
+    return [(i, spec.name) for i, spec in specs if spec.alias_info is not None and spec.alias_info.is_write]
+
+
+def _far_among(tree: Any) -> bool:
+    if isinstance(tree, list | tuple):
+        return any(_far_among(value) for value in tree)
+    return isinstance(tree, Far)
 
 
 def _waits(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -129,7 +138,7 @@ def _waits(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 class Watch:
     """Counts what makes the host wait, while ``on``."""
 
-    found: Counter[str] = Counter()
+    found: ClassVar[Counter[str]] = Counter()
     on = False
 
     @classmethod
@@ -161,16 +170,42 @@ class _Device(TorchFunctionMode):
                 raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
             Watch.told(name)
             return args[0].near.tolist()
+        if name in _OF_SPARSE and isinstance(args[0], Far) and args[0].layout == torch.sparse_csr:
+            return far(func(args[0].near))
+        if name in ("tensor", "as_tensor") and torch.device(kwargs.get("device") or "cpu").type == FAR.type:
+            Watch.told("to the device")
+            return far(func(*args, **{**kwargs, "device": "cpu"}))
+        if name == "backward" and isinstance(args[0], Tensor):
+            with self:  # functions on the way back make and move tensors too
+                kwargs["grad_tensors"] = kwargs.pop("gradient", None)
+                return torch.autograd.backward(args[0], *args[1:], **kwargs)
+        return func(*args, **kwargs)
+
+
+class _Factories(TorchDispatchMode):
+    """Makes tensors where they are asked for."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
         device = kwargs.get("device")
-        if device is None or torch.device(device).type != FAR.type:
+        if func is torch.ops.aten.zeros.default and torch._C._current_graph_task_id() != -1:
+            return far(
+                func(*args, **kwargs)
+            )  # a gradient that nobody asked for: the engine takes its tensor to be here
+        if device is None or device.type != FAR.type:
             return func(*args, **kwargs)
-        if name in ("tensor", "as_tensor", "new_tensor"):
-            Watch.told(name)
-        kwargs["device"] = "cpu"
-        if any(isinstance(t, Far) for t in _tensors(args)):  # ones_like and its kin: the answer is on the device anyway
-            kwargs.pop("device")
+        if _far_among(args):  # ones_like and its kin: the answer is there anyway
+            kwargs["device"] = None
             return func(*args, **kwargs)
+        if any(isinstance(x, Tensor) for x in args):  # torch.tensor(…, device=…)
+            Watch.told("to the device")
+        kwargs["device"] = torch.device("cpu")
         return far(func(*args, **kwargs))
+
+
+class _Generator(torch.Generator):
+    def __new__(cls, device: Any = "cpu") -> _Generator:
+        return super().__new__(cls, "cpu")
 
 
 _MOVES = ("to", "cpu", "cuda")
@@ -206,15 +241,22 @@ class _Move(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return (_near(grads[0]) if ctx.there else far(grads[0])), None
+        return (near(grads[0]) if ctx.there else far(grads[0])), None
 
 
 @contextmanager
-def device(patch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """The pretended device is there: ``torch`` takes its name in place of CUDA's."""
-    make = torch.Generator
-    patch.setattr(torch, "Generator", lambda device="cpu": make("cpu"))
+def device() -> Iterator[torch.device]:
+    """The pretended device is there: ``torch`` takes its name in place of CUDA's. Tensors of its own outlast it."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch, "Generator", _Generator)
+    patch.setattr(torch, "inference_mode", torch.no_grad)  # which takes no tensors of another kind
+    patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    patch.setattr(torch.cuda, "device_count", lambda: 1)
+    patch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 1 << 20)
     patch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.zeros(1))
     patch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
-    with _Device():
-        yield FAR
+    try:
+        with _Factories(), _Device():
+            yield FAR
+    finally:
+        patch.undo()

@@ -154,7 +154,7 @@ class MENTOR(Model):
             terms["mentor.mask"] = cfg.mask * losses.total([self._masked(x) for x in rows])
         if cfg.perturb > 0:
             terms["mentor.perturb"] = cfg.perturb * losses.total(
-                [self._contrast(reps, *of) for of in (("user", batch.user), ("item", batch.pos))]
+                [self._contrast(reps, *of) for of in (("user", batch.users_once), ("item", batch.positives_once))]
             )
         return terms
 
@@ -172,7 +172,6 @@ class MENTOR(Model):
         return 1 - (losses.unit(self.predict(x)) * losses.unit(left)).sum(-1).mean()
 
     def _contrast(self, reps: Reps, node: str, ids: Tensor) -> Tensor:
-        ids = ids.unique()
         one, other = (take(reps.views[f"{node}.{k}"], ids) for k in range(2))
         return losses.info_nce(one, other, self.cfg.temperature)
 

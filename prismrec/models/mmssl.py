@@ -187,7 +187,7 @@ class MMSSL(Model):
             sizes = (side.square().sum() for user, item in reps.modal.values() for side in (user, item.values))
             terms["mmssl.features"] = cfg.feature_reg * losses.total(sizes) / (2 * self.n_items)
         if cfg.contrast > 0:
-            ids = torch.unique(batch.user)
+            ids = batch.users_once
             key = take(reps.user, ids)
             apart = (losses.info_nce_both(take(reps.views[f"user.{m}"], ids), key, cfg.temperature) for m in feats)
             terms["mmssl.contrast"] = cfg.contrast * losses.total(apart)
@@ -198,7 +198,7 @@ class MMSSL(Model):
     def _game(self, critic: Critic, reps: Reps, batch: Batch) -> Terms:
         """The critic lowers its own loss; on the way back to the features its verdict on them is turned round and weighed."""
         cfg = self.cfg
-        user = torch.unique(batch.user)
+        user = batch.users_once
         user = user[torch.randperm(len(user), device=user.device)[: cfg.users]]
         item = torch.randperm(self.n_items, device=user.device)[: cfg.items]
         taken = self._taken(user, item)
@@ -221,18 +221,16 @@ class MMSSL(Model):
 
     def _taken(self, user: Tensor, item: Tensor) -> Tensor:
         """Which of ``item`` (k,) each of ``user`` (n,) took → (n, k) bool."""
-        matrix = self.to_user.matrix
-        place = torch.full((self.n_items,), -1, device=item.device).index_copy(
-            0, item, torch.arange(len(item), device=item.device)
-        )
-        start = matrix.indptr[user].long()
-        count = matrix.indptr[user + 1].long() - start
-        row = torch.repeat_interleave(torch.arange(len(user), device=user.device), count)
-        within = torch.arange(len(row), device=user.device) - (count.cumsum(0) - count)[row]
-        column = place[matrix.indices[start[row] + within].long()]
-        out = torch.zeros(len(user), len(item), dtype=torch.bool, device=user.device)
-        out[row[column >= 0], column[column >= 0]] = True
-        return out
+        row, column = _places(user, self.n_users), _places(item, self.n_items)
+        out = torch.zeros(len(user) + 1, len(item) + 1, dtype=torch.bool, device=user.device)
+        # edges of nobody who is asked for go to the last row and column
+        out[row[self.edges.user], column[self.edges.item]] = True
+        return out[:-1, :-1]
+
+
+def _places(ids: Tensor, n: int) -> Tensor:
+    """Where each of 0..n-1 stands among ``ids`` (k,), k for those that do not → (n,)."""
+    return torch.full((n,), len(ids), device=ids.device).index_copy(0, ids, torch.arange(len(ids), device=ids.device))
 
 
 class Critic(nn.Module):

@@ -186,8 +186,7 @@ class REARM(Model):
         cfg = self.cfg
         terms = losses.ranking(reps, batch, 0.0, "l2_sq")
         if cfg.contrast > 0 and len(feats) > 1:
-            items = torch.unique(torch.cat([batch.pos, batch.neg.flatten()]))
-            pairs = _pairs(reps, list(feats), torch.unique(batch.user), items)
+            pairs = _pairs(reps, list(feats), batch.users_once, batch.items_once)
             terms["rearm.contrast"] = cfg.contrast * losses.total(
                 losses.info_nce(a, b, cfg.temperature) for a, b in pairs
             )

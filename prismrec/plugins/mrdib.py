@@ -155,7 +155,7 @@ class MRdIB(Plugin):
 
     def _items(self, rows: Rows, batch: Batch) -> Tensor:
         """The distinct items of a batch."""
-        index = rows.index if rows.index is not None else ItemIds.of(batch.items, len(rows.values))
+        index = rows.index if rows.index is not None else ItemIds.of(batch.items, len(rows.values), batch.n_items)
         return index.ids
 
     def _unique(self, reps: Reps, feats: Feats, batch: Batch) -> Terms:

@@ -46,7 +46,7 @@ class Pairs:
 
     def mean(self, measure: Callable[[Tensor, Tensor], Tensor], reps: Reps, feats: Feats, batch: Batch) -> Tensor:
         """Mean over pairs of ``measure`` of the codes (n, d_a), (n, d_b) of the distinct positive items that have both."""
-        items = batch.pos.unique()
+        items = batch.positives_once
         table = feats if self.codes == "features" else {m: rows for m, (_, rows) in reps.modal.items()}
         values = {m: table[m].at(items) for m in self.present}
         parts = []
