@@ -37,6 +37,15 @@ class RunSettings(Strict):
     missing: Literal["mean", "learned"] = Field(
         "mean", description="what stands in for features that an item lacks: the mean of the others', or a learnt row"
     )
+    neighbour_recall: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of an item's true neighbours that item graphs must hold; below 1: found by faiss",
+    )
+    eval_users: int = Field(
+        0, ge=0, description="validate and test on so many users, drawn by the seed; 0: on all who have held-out items"
+    )
     metrics: list[str] = Field(default_factory=lambda: list(METRICS), min_length=1)
 
 

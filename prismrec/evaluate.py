@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prismrec.data.dataset import Dataset, Interactions
+from prismrec.data.dataset import PARTS, Dataset, Interactions
 from prismrec.errors import PrismError, nearest
 from prismrec.metrics import OF_HITS, OVER_LISTS, PER_USER, Hits, Metric, Popularity, parse
 from prismrec.ranking import Csr, Ranked, rows_of, top_k
@@ -132,10 +132,19 @@ class Evaluator:
         rules: Protocol = PROTOCOLS["default"],
         metrics: Sequence[str] = METRICS,
         device: torch.device | str = "cpu",
+        sample: int = 0,
+        seed: int = 0,
     ) -> Evaluator:
-        """An evaluator of ``part`` ("valid" or "test") of a split data set."""
+        """An evaluator of ``part`` ("valid" or "test") of a split data set.
+
+        ``sample``: of so many users, drawn by ``seed`` among those with a row in ``part``, each with all items ranked as ever;
+        0: of all of them.
+        """
+        popularity = training_popularity(dataset)
+        if sample:
+            dataset = _only(dataset, drawn_users(dataset, part, sample, seed))
         target, seen = dataset.interactions.part(part), seen_for(dataset, part, rules)
-        return Evaluator(target, seen, dataset.n_items, metrics, training_popularity(dataset), device)
+        return Evaluator(target, seen, dataset.n_items, metrics, popularity, device)
 
     def __call__(self, reps: Reps) -> dict[str, float]:
         """Metric → mean over users with a target."""
@@ -176,6 +185,24 @@ class Evaluator:
         columns |= {str(m): PER_USER[m.name](hits, m.k) for m in self.metrics if m.per_user}
         mean = {str(metric): _mean(metric, hits) for metric in self.metrics}
         return Evaluation(pl.DataFrame(columns), mean, ranked)
+
+
+def drawn_users(dataset: Dataset, part: str, sample: int, seed: int) -> np.ndarray:
+    """``sample`` of the users with a row in ``part``, or all of them if they are fewer: ascending, the same for a seed."""
+    split = dataset.interactions.split
+    assert split is not None
+    users = np.unique(dataset.interactions.user[split == PARTS[part]])
+    chosen: np.ndarray = np.random.default_rng([seed, PARTS[part]]).choice(
+        users, min(sample, len(users)), replace=False
+    )
+    return np.sort(chosen)
+
+
+def _only(dataset: Dataset, users: np.ndarray) -> Dataset:
+    """The rows of some users (n,); nobody's number changes."""
+    mask = np.zeros(dataset.n_users, bool)
+    mask[users] = True
+    return replace(dataset, interactions=dataset.interactions.take(mask[dataset.interactions.user]))
 
 
 def _among(rows: Csr, candidates: np.ndarray) -> Csr:

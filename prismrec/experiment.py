@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,10 +92,21 @@ def configure(
     return resolve(override(tree, assignments)), source
 
 
-def context(dataset: Dataset, device: torch.device, missing: str = "mean") -> Context:
+Told = Callable[[dict[str, Any]], None]
+"""Is given what an approximate search for neighbours says of itself (``graphs.near.Found``, as plain values)."""
+
+
+def context(
+    dataset: Dataset,
+    device: torch.device,
+    missing: str = "mean",
+    recall: float = 1.0,
+    told: Told = lambda found: None,
+) -> Context:
     """What a model may know of a data set: its training rows and raw features, on ``device``.
 
-    ``missing``: what stands in for features that an item lacks, as ``run.missing`` says.
+    ``missing``: what stands in for features that an item lacks, as ``run.missing`` says; ``recall``: how exact neighbours must
+    be, as ``run.neighbour_recall`` says.
     """
     train = dataset.interactions.part("train")
     for m, modality in dataset.modalities.items():
@@ -114,13 +126,15 @@ def context(dataset: Dataset, device: torch.device, missing: str = "mean") -> Co
         item=torch.from_numpy(train.item.astype(np.int64)).to(device),
         weight=None if train.weight is None else torch.from_numpy(train.weight.astype(np.float32)).to(device),
         raw=raw,
-        knn=cache.knn,
+        knn=functools.partial(cache.knn, recall=recall, told=told),
     )
 
 
-def assemble(cfg: RunConfig, dataset: Dataset, device: torch.device) -> tuple[Assembly, Sampler]:
+def assemble(
+    cfg: RunConfig, dataset: Dataset, device: torch.device, told: Told = lambda found: None
+) -> tuple[Assembly, Sampler]:
     """The model with its plug-ins and the sampler that feeds it; the data set must be without its test rows."""
-    ctx = context(dataset, device, cfg.run.missing)
+    ctx = context(dataset, device, cfg.run.missing, cfg.run.neighbour_recall, told)
     assembly = build(cfg.model, cfg.model_cfg, cfg.plugins, ctx, cfg.run.seed).to(device)
     sampler = Sampler(
         ctx.user,
@@ -178,7 +192,7 @@ def explore(
         return saved_trial(folder)
     check_free(folder, cfg, dataset)
     with _trained(cfg, dataset, folder, watcher, data) as (assembly, progress, built):
-        evaluator = _evaluator(cfg, dataset.development(), "valid")
+        evaluator = _evaluator(cfg, dataset.development(), "valid", reported(cfg))
         valid = evaluator.evaluate(assembly.represent()).mean
         trial = {**_facts(cfg, dataset, assembly, progress, built), "valid": valid}
         write_trial(folder, trial)
@@ -199,16 +213,18 @@ def _trained(
     device = pick_device(cfg.run.device)
     with cpu_threads(cfg.run.threads), memory_kept():
         development = dataset.development()
-        validate = Evaluator.of(development, "valid", protocol(cfg.run.protocol), _watched(cfg), device)
+        validate = _evaluator(cfg, development, "valid", _watched(cfg))
         start = time.perf_counter()
-        assembly, sampler = assemble(
-            cfg, development, device
-        )  # before anything is written: data may not suit the model
+        neighbours: list[dict[str, Any]] = []
+        # before anything is written: data may not suit the model
+        assembly, sampler = assemble(cfg, development, device, neighbours.append)
         built = time.perf_counter() - start
         if folder is None:
             yield assembly, fit(assembly, sampler, validate, cfg.train, None, watcher, crew), built
             return
         with held(folder, cfg, dataset, data):
+            if neighbours:
+                write_json(folder / "neighbours.json", neighbours)
             checkpoints = Checkpoints(folder / "checkpoint")
             log = Log(folder, checkpoints, watcher)
             yield assembly, fit(assembly, sampler, validate, cfg.train, checkpoints, log, crew), built
@@ -221,7 +237,7 @@ def _finish(
     reps = assembly.represent()
     seconds, evaluations = {}, {}
     for part in ("valid", "test"):
-        evaluator = _evaluator(cfg, dataset, part)
+        evaluator = _evaluator(cfg, dataset, part, reported(cfg))
         start = time.perf_counter()
         evaluations[part] = evaluator.evaluate(reps)
         seconds[part] = time.perf_counter() - start
@@ -245,8 +261,9 @@ def _finish(
     return Result(evaluations["valid"].mean, evaluations["test"].mean, progress, summary, index, folder, assembly)
 
 
-def _evaluator(cfg: RunConfig, dataset: Dataset, part: str) -> Evaluator:
-    return Evaluator.of(dataset, part, protocol(cfg.run.protocol), reported(cfg), pick_device(cfg.run.device))
+def _evaluator(cfg: RunConfig, dataset: Dataset, part: str, metrics: Sequence[str]) -> Evaluator:
+    rules, device = protocol(cfg.run.protocol), pick_device(cfg.run.device)
+    return Evaluator.of(dataset, part, rules, metrics, device, cfg.run.eval_users, cfg.run.seed)
 
 
 def _facts(cfg: RunConfig, dataset: Dataset, assembly: Assembly, progress: Progress, built: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prismrec.errors import PrismError, nearest
+from prismrec.ranking import distinct
 
 Values = NDArray[np.float64]
 """One number per user (n,)."""
@@ -30,8 +31,10 @@ class Popularity:
     @staticmethod
     def of(user: np.ndarray, item: np.ndarray, n_items: int) -> Popularity:
         """From training pairs of internal ids; a pair given twice counts once."""
-        pairs = np.unique(user.astype(np.int64) * n_items + item)
-        return Popularity(np.bincount(pairs % n_items, minlength=n_items), len(np.unique(pairs // n_items)))
+        pairs = distinct(user.astype(np.int64) * n_items + item)
+        owner = pairs // n_items  # ascending
+        n_users = int((owner[1:] != owner[:-1]).sum()) + min(len(owner), 1)
+        return Popularity(np.bincount(pairs % n_items, minlength=n_items), n_users)
 
 
 @dataclass(frozen=True)

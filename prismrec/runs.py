@@ -142,7 +142,7 @@ def restore(folder: str | Path, dataset: Dataset, device: torch.device | str = "
     cfg, known = saved_config(folder)
     check_same_data(folder, known, dataset)
     place = torch.device(device)
-    ctx = context(dataset.development(), place, cfg.run.missing)
+    ctx = context(dataset.development(), place, cfg.run.missing, cfg.run.neighbour_recall)
     assembly = build(cfg.model, cfg.model_cfg, cfg.plugins, ctx, cfg.run.seed)
     checkpoints = Checkpoints(folder / "checkpoint")
     if checkpoints.exists():  # nothing was saved where there was nothing to train

@@ -225,3 +225,17 @@ def test_popularity_on_real_data(shared_data: Path) -> None:
     assert Evaluator.of(data, "test", PROTOCOLS["mmrec"], ["recall@20"])(reps)["recall@20"] == pytest.approx(
         0.0495, abs=5e-5
     )
+
+
+def test_a_sample_of_users_has_the_values_that_it_has_among_all() -> None:
+    data = random_dataset(5, n_users=40, n=300)
+    reps = random_reps(data, 1)
+    for part in ("valid", "test"):
+        everyone = Evaluator.of(data, part).evaluate(reps).per_user
+        some = Evaluator.of(data, part, sample=9, seed=3).evaluate(reps).per_user
+        assert len(some) == 9 and some["user"].is_sorted()
+        assert everyone.filter(pl.col("user").is_in(some["user"].implode())).equals(some)
+    again, other = (Evaluator.of(data, "test", sample=9, seed=seed).users for seed in (3, 4))
+    assert again.tolist() == some["user"].to_list()
+    assert not torch.equal(again, other)
+    assert len(Evaluator.of(data, "test", sample=1000).users) == len(Evaluator.of(data, "test").users)

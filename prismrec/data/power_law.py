@@ -4,7 +4,7 @@ Rows are drawn in blocks, each with a generator of its own made of seed and numb
 on with the blocks that are missing and ends in the same bytes. The r-th most active user takes a row with probability ∝
 r^-``user_skew``, an item likewise with ``item_skew`` (Zipf's law; 0 is uniform), and ranks are dealt out to ids by an affine
 map modulo their number. Each user has a taste, one of ``groups``: with probability ``loyalty`` a row's item is moved to the
-nearest rank in that group, whose centre its features lie around. So there is something to learn, from both sides.
+nearest rank in that group, and features lie around the group's centre. So there is something to learn, from both sides.
 
 A pair can be drawn twice, as in a log; rows are in the order of time.
 """
@@ -25,6 +25,7 @@ from prismrec.errors import PrismError
 BLOCK = 1 << 23
 """Rows of a file; a part of what is drawn, like the seed."""
 _FEATURES = 8192  # items drawn at a time
+_LATENT = 32  # factors behind features: real ones have fewer degrees of freedom than columns
 _LARGEST = 2**31 - 2  # of internal ids
 _RECORD = "draw.json"
 _YEAR = 31_536_000
@@ -38,7 +39,7 @@ Told = Callable[[str, int, int], None]
 class PowerLaw:
     """What to draw: counts, widths of features by modality, skews in [0, 1), the share of rows that follow taste in [0, 1].
 
-    ``noise``: standard deviation of white noise on features around centres of variance one.
+    ``noise``: standard deviation of white noise on features, whose signal has variance one.
     """
 
     users: int
@@ -49,7 +50,7 @@ class PowerLaw:
     item_skew: float = 0.7
     groups: int = 200
     loyalty: float = 0.5
-    noise: float = 0.7
+    noise: float = 0.2
     seed: int = 0
 
     def check(self) -> None:
@@ -149,9 +150,11 @@ def _affine(n: int, seed: int) -> tuple[int, int]:
 
 
 def _features(spec: PowerLaw, position: int, name: str, width: int, path: Path, told: Told) -> None:
-    """float32 (I, width), a block of items at a time: the centre of an item's group and noise."""
+    """float32 (I, width), a block of items at a time: latent factors around the centre of an item's group, mixed, and noise."""
     groups = _groups(spec)
-    centres = np.random.default_rng([spec.seed, 2, position]).standard_normal((groups, width), dtype=np.float32)
+    rng = np.random.default_rng([spec.seed, 2, position])
+    centres = rng.standard_normal((groups, _LATENT), dtype=np.float32)
+    mixing = rng.standard_normal((_LATENT, width), dtype=np.float32) / np.float32(math.sqrt(2 * _LATENT))
     a, b = _affine(spec.items, spec.seed)
     back = pow(a, -1, spec.items) if spec.items > 1 else 0
     with path.open("wb") as file:  # written, not mapped: pages of a map would count as memory
@@ -162,6 +165,7 @@ def _features(spec: PowerLaw, position: int, name: str, width: int, path: Path, 
             ids = np.arange(start, min(start + _FEATURES, spec.items))
             group = (ids - b) * back % spec.items % groups
             rng = np.random.default_rng([spec.seed, 3, position, start])
+            latent = centres[group] + rng.standard_normal((len(ids), _LATENT), dtype=np.float32)
             noise = rng.standard_normal((len(ids), width), dtype=np.float32)
-            file.write((centres[group] + np.float32(spec.noise) * noise).astype("<f4").data)
+            file.write((latent @ mixing + np.float32(spec.noise) * noise).astype("<f4").data)
     told(f"features of {name}", spec.items, spec.items)

@@ -31,6 +31,7 @@ from prismrec.graphs.items import (
     weighted_sum,
 )
 from prismrec.graphs.learned import Learned, LearnedGraphs, Neighbours
+from prismrec.graphs.near import Near
 from prismrec.graphs.users import Friends, co_interactions, common, fill_up, user_graph
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ItemGraph",
     "Learned",
     "LearnedGraphs",
+    "Near",
     "Neighbours",
     "Places",
     "Symmetric",
