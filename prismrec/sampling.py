@@ -21,6 +21,8 @@ from prismrec.errors import PrismError
 from prismrec.types import Batch, Sizes
 
 Pool = Literal["seen", "all"]
+_STRETCH = 1 << 24  # rows whose negatives are drawn together, at least: what an epoch holds at once does not grow with it
+_STREAMS = 1 << 22  # numbers of random streams for each stretch
 _ROUNDS = 30  # rejections before the few rows left are drawn from their exact complement
 
 
@@ -33,7 +35,7 @@ def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> to
 class Sampler:
     """Batches of one epoch after another.
 
-    ``user``, ``item`` (N,) int64 training rows on the device that is to train; ``weight`` (N,) or None. A negative is drawn
+    ``user``, ``item`` (N,) training rows, integers, on the device that is to train, kept in 32 bits; ``weight`` (N,) or None. A negative is drawn
     from ``pool`` ("seen": items with a training row; "all": the catalogue) with probability ∝ (training rows)^``popularity``
     (0: uniform; an item without a row counts as one with a single row) and is never a training item of its user.
 
@@ -59,7 +61,7 @@ class Sampler:
     ) -> None:
         if len(user) == 0:
             raise PrismError("The training split is empty: there is nothing to learn from. Split the data again.")
-        self.user, self.item = user, item
+        self.user, self.item = user.int(), item.int()
         self.weight = None if weight is None else weight / weight.mean()
         self.n_users, self.n_items, self.batch_size, self.n_neg, self.seed = n_users, n_items, batch_size, n_neg, seed
         self.n_fresh = n_neg if n_fresh is None else n_fresh
@@ -67,7 +69,7 @@ class Sampler:
         self.pool = (count > 0).nonzero().squeeze(1) if pool == "seen" else torch.arange(n_items, device=user.device)
         self.chance = None if popularity == 0 else count[self.pool].double().clamp(min=1).pow(popularity)
         self.cumulative = None if self.chance is None else self.chance.cumsum(0)
-        self.taken = _Set(user * n_items + item)
+        self.taken = _Set(user.long() * n_items + item)
         owned = torch.bincount(self.taken.keys // n_items, minlength=n_users)
         if int(owned.max()) >= len(self.pool):
             remedy = ", or set train.negatives=all" if len(self.pool) < n_items else ""
@@ -83,12 +85,18 @@ class Sampler:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of epoch ``epoch`` (from 0): the same ones at every call."""
         device = self.user.device
-        order = torch.randperm(len(self.user), generator=generator(self.seed, epoch, 0, device=device), device=device)
-        user, pos = self.user.index_select(0, order), self.item.index_select(0, order)
-        weight = None if self.weight is None else self.weight[order].split(self.batch_size)
+        rng = generator(self.seed, epoch, 0, device=device)
+        order = torch.randperm(len(self.user), generator=rng, device=device, dtype=torch.int32)
+        for number, rows in enumerate(order.split(self.batch_size * math.ceil(_STRETCH / self.batch_size))):
+            yield from self._stretch(epoch, number, rows)
+
+    def _stretch(self, epoch: int, number: int, rows: Tensor) -> Iterator[Batch]:
+        """The batches of some training rows (n,), the first of which starts one."""
+        user, pos = self.user.index_select(0, rows).long(), self.item.index_select(0, rows).long()
+        weight = None if self.weight is None else self.weight.index_select(0, rows).split(self.batch_size)
         columns: list[Tensor] = []
         for c in range(self.n_neg):
-            rng = generator(self.seed, epoch, 1 + c, device=device)
+            rng = generator(self.seed, epoch, 1 + c + number * _STREAMS, device=user.device)
             lent = self._shifted(columns[0], rng) if c >= max(self.n_fresh, 1) else None
             columns.append(self._negatives(user, rng, lent))
         neg = torch.stack(columns).T if columns else pos.new_empty(len(pos), 0)  # no loss reads any
@@ -112,7 +120,7 @@ class Sampler:
         own = key.div(columns, rounding_mode="floor")
         first = key[F.pad(own.diff() != 0, (1, 0), value=True)]  # of each batch and value, the first column
         where = first.div(n * columns, rounding_mode="floor") * columns + first % columns
-        found = torch.bincount(where, minlength=len(self) * columns).view(-1, columns).cumsum(1)
+        found = torch.bincount(where, minlength=math.ceil(len(ids) / self.batch_size) * columns).view(-1, columns).cumsum(1)
         counts: list[list[int]] = found.tolist()
         return counts
 
@@ -148,9 +156,10 @@ class _Set:
     """
 
     def __init__(self, keys: Tensor) -> None:
-        self.keys = torch.unique(keys)  # sorted
+        ascending = bool((keys[1:] > keys[:-1]).all())  # as those of prepared rows
+        self.keys = keys if ascending else torch.unique(keys)
         self.near = _marks(self.keys, 12, 22, 40)
-        self.far = _marks(self.keys, 64, 26, 20)  # at most 64 MB
+        self.far = _marks(self.keys, 64, max(26, (4 * len(keys)).bit_length()), 20)  # 64 MB, or 4 to 8 bytes a key
 
     def find(self, keys: Tensor) -> Tensor:
         """Positions of those of ``keys`` (n,) that the set holds, ascending."""
@@ -169,7 +178,8 @@ class _Set:
 def _marks(keys: Tensor, each: int, most: int, shift: int) -> Tensor:
     """A table of bool, marked where ``keys`` fall: about ``each`` places a key, 2^``most`` at most."""
     marks = torch.zeros(1 << min(max(each * len(keys), 1).bit_length(), most), dtype=torch.bool, device=keys.device)
-    marks[_hash(keys, marks, shift)] = True
+    for part in keys.split(_STRETCH):
+        marks[_hash(part, marks, shift)] = True
     return marks
 
 

@@ -196,3 +196,21 @@ def test_lent_negatives_are_spread_as_drawn_ones_and_are_few_items_of_a_batch() 
     assert len({tuple(neg[:, c].tolist()) for c in range(9)}) == 9
     for rows in sampler.epoch(1):
         assert len(rows.neg.unique()) <= 100 + 10
+
+
+def test_an_epoch_in_stretches_is_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    user, item = torch.randint(40, (700,), generator=rng), torch.randint(30, (700,), generator=rng)
+    made = Sampler(user, item, torch.ones(700), 40, 30, batch_size=64, n_neg=2, n_fresh=1, seed=5)
+    whole = list(made.epoch(1))
+    monkeypatch.setattr("prismrec.sampling._STRETCH", 130)  # three batches of 64
+    cut, again = list(made.epoch(1)), list(made.epoch(1))
+    assert [len(batch.user) for batch in cut] == [len(batch.user) for batch in whole] and len(cut) == len(made)
+    for a, b, c in zip(whole, cut, again, strict=True):
+        assert torch.equal(a.user, b.user) and torch.equal(a.pos, b.pos)
+        assert torch.equal(b.neg, c.neg) and b.user.dtype == b.neg.dtype == torch.int64
+    assert not torch.equal(cut[0].neg, cut[3].neg)  # a stretch has streams of its own
+    taken = set(zip(user.tolist(), item.tolist(), strict=True))
+    for batch in cut:
+        pairs = zip(batch.user.repeat_interleave(2).tolist(), batch.neg.reshape(-1).tolist(), strict=True)
+        assert not taken & set(pairs)
