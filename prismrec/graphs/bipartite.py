@@ -38,33 +38,53 @@ def weighted_bipartite(weights: Csr) -> Bipartite:
 class Edges(nn.Module):
     """The distinct training edges, ``user`` and ``item`` (E,) sorted by user, and the order that sorts them by item.
 
-    Subsets of the edges become graphs without sorting anything again.
+    Subsets of the edges become graphs without sorting anything again. Kept in 32 bits: of a hundred million edges an epoch holds
+    several such columns.
     """
 
-    user: Tensor
-    item: Tensor
-    by_item: Tensor
+    _user: Tensor
+    _item: Tensor
+    _by_item: Tensor
 
     def __init__(self, user: Tensor, item: Tensor, n_users: int, n_items: int) -> None:
         super().__init__()
         self.n_users, self.n_items = n_users, n_items
-        keys = torch.unique(user.long() * n_items + item.long())
-        self.register_buffer("user", keys // n_items, persistent=False)
-        self.register_buffer("item", keys % n_items, persistent=False)
-        self.register_buffer("by_item", torch.argsort(self.item, stable=True), persistent=False)
+        keys = user.long() * n_items + item.long()
+        if not (keys[1:] > keys[:-1]).all():  # prepared rows stand in order
+            keys = torch.unique(keys)
+        self.register_buffer("_user", (keys // n_items).int(), persistent=False)
+        self.register_buffer("_item", keys.remainder_(n_items).int(), persistent=False)
+        del keys
+        self.register_buffer("_by_item", torch.argsort(self._item, stable=True).int(), persistent=False)
+
+    @property
+    def user(self) -> Tensor:
+        """The user of each edge (E,) int64."""
+        return self._user.long()
+
+    @property
+    def item(self) -> Tensor:
+        """The item of each edge (E,) int64."""
+        return self._item.long()
+
+    @property
+    def by_item(self) -> Tensor:
+        """Places of the edges in the order of items, then users (E,) int64."""
+        return self._by_item.long()
 
     def __len__(self) -> int:
-        return len(self.user)
+        return len(self._user)
 
     def degrees(self, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Number of edges of each user (U,) and item (I,), of all edges or of those that ``keep`` (E,) marks."""
-        user, item = (self.user, self.item) if keep is None else (self.user[keep], self.item[keep])
+        user, item = (self._user, self._item) if keep is None else (self._user[keep], self._item[keep])
         return torch.bincount(user, minlength=self.n_users), torch.bincount(item, minlength=self.n_items)
 
     def graph(self, keep: Tensor | None = None) -> Bipartite:
         """The normalised graph of all edges, or of those that ``keep`` (E,) marks, with the *kept* degrees."""
         d_user, d_item = self.degrees(keep)
-        values = d_user[self.user].clamp(min=1).rsqrt() * d_item[self.item].clamp(min=1).rsqrt()
+        values = d_user.clamp(min=1).rsqrt().index_select(0, self._user)
+        values *= d_item.clamp(min=1).rsqrt().index_select(0, self._item)
         return Bipartite(*self._halves(values, keep))
 
     def means(self) -> tuple[Frozen, Frozen]:
@@ -78,18 +98,19 @@ class Edges(nn.Module):
     def _scaled(self, scale: Callable[[Tensor], Tensor]) -> tuple[Frozen, Frozen]:
         """The sums over a user's items and over an item's users, each times ``scale`` of their number."""
         d_user, d_item = self.degrees()
-        over_items, over_items_t = self._halves(scale(d_user[self.user]))
-        over_users_t, over_users = self._halves(scale(d_item[self.item]))
+        over_items, over_items_t = self._halves(scale(d_user).index_select(0, self._user))
+        over_users_t, over_users = self._halves(scale(d_item).index_select(0, self._item))
         return Frozen(over_items, over_items_t), Frozen(over_users, over_users_t)
 
     def _halves(self, values: Tensor, keep: Tensor | None = None) -> tuple[Csr, Csr]:
         """The matrix (U, I) that holds ``values`` (E,) at the edges (that ``keep`` marks), and its transpose."""
         d_user, d_item = self.degrees(keep)
         by_user = slice(None) if keep is None else keep
-        by_item = self.by_item if keep is None else self.by_item[keep[self.by_item]]
+        by_item = self._by_item if keep is None else self._by_item[keep.index_select(0, self._by_item)]
+        columns = self._user.index_select(0, by_item), values.index_select(0, by_item)
         return (
-            Csr(F.pad(d_user.cumsum(0), (1, 0)), self.item[by_user], values[by_user], self.n_items),
-            Csr(F.pad(d_item.cumsum(0), (1, 0)), self.user[by_item], values[by_item], self.n_users),
+            Csr(F.pad(d_user.cumsum(0), (1, 0)), self._item[by_user], values[by_user], self.n_items),
+            Csr(F.pad(d_item.cumsum(0), (1, 0)), *columns, self.n_users),
         )
 
     def sample(self, share: float, rng: torch.Generator, uniform: bool = False) -> Tensor:
@@ -98,10 +119,10 @@ class Edges(nn.Module):
         ``uniform``: every edge is as likely as any other. Exponential keys (Efraimidis & Spirakis, 2006) give the distribution
         of sequential draws at the cost of one pass.
         """
-        key = torch.empty(len(self), device=self.user.device).exponential_(generator=rng)
+        key = torch.empty(len(self), device=self._user.device).exponential_(generator=rng)
         if not uniform:
             d_user, d_item = self.degrees()
-            key /= d_user[self.user].rsqrt() * d_item[self.item].rsqrt()
+            key /= d_user.rsqrt().index_select(0, self._user) * d_item.rsqrt().index_select(0, self._item)
         kept = math.floor(len(self) * share + 1e-6)  # 1 - 0.8 is a little less than 0.2
         chosen = key.topk(kept, largest=False, sorted=False).indices
         return torch.zeros(len(self), dtype=torch.bool, device=key.device).index_fill_(0, chosen, True)
