@@ -9,9 +9,11 @@ same item in another view of it.
 
 Departures from the published code: 1. Representations are those of the parameters as they are, not those of the last batch.
 2. Any number of modalities: the chain of the second task takes them in the data's order, the last one at half the width; a
-third one stands between as sound does there. 3. Items are ranked by the cosine that training compares (``score="cosine"``);
-there by the inner product. 4. A masked view hides from all layers of a pass; there the passes share the others' layers.
-5. Interaction weights multiply the rows of the first task. 6. Layers that make partners have no bias, which would cancel.
+third one stands between as sound does there. 3. A masked view hides from all layers of a pass; there the passes share the
+others' layers. 4. Interaction weights multiply the rows of the first task. 5. Layers that make partners have no bias, which
+would cancel. As there, items are ranked by the inner product, although training compares cosines: a contrast within batches
+takes popularity out of the angles, and lengths give it back. By the cosine itself (``score="cosine"``) the same weights
+find half as much on Amazon Baby (validation recall@20 0.035, not 0.079).
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class SLMRec(Model):
         weight: float = Field(0.1, ge=0)
         task_temperature: float = Field(0.2, gt=0, description="τ of the second task")
         drop: float = Field(0.3, ge=0, lt=1, description="share of the entries of every layer that task drop drops")
-        score: Literal["cosine", "dot"] = Field("cosine", description="by which items are ranked")
+        score: Literal["cosine", "dot"] = Field("dot", description="by which items are ranked")
 
     parts = ("weight",)
     spaces = named(

@@ -49,7 +49,7 @@ def told_apart(query: Tensor, key: Tensor, temperature: float) -> Tensor:
 
 
 @pytest.mark.parametrize("modalities", [1, 2, 3])
-@pytest.mark.parametrize("settings", [{}, {"layers": 1, "score": "dot", "weight": 0.7, "task_temperature": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"layers": 1, "score": "cosine", "weight": 0.7, "task_temperature": 0.5}])
 def test_representations_and_loss_are_those_of_the_equations(modalities: int, settings: dict[str, Any]) -> None:
     ctx = context(modalities, missing=True)
     assembly = made(SLMRec, ctx, **settings)
