@@ -13,9 +13,9 @@ _EVERY = 0.02  # seconds between two looks at the memory
 
 
 class Laps:
-    """``with laps("split"): …`` → seconds, and the most memory of its own that the process held meanwhile, in MB of 2²⁰ bytes.
+    """``with laps("split"): …`` → seconds, and the most memory that the process held meanwhile, in MB of 2²⁰ bytes.
 
-    What counts is anonymous memory, as Linux tells it: pages of files that are mapped can be dropped at any time and are left out.
+    What counts is anonymous memory, as Linux tells it: pages of files that are mapped can be dropped at any time.
     """
 
     def __init__(self) -> None:
