@@ -35,9 +35,10 @@ def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> to
 class Sampler:
     """Batches of one epoch after another.
 
-    ``user``, ``item`` (N,) training rows, integers, on the device that is to train, kept in 32 bits; ``weight`` (N,) or None. A negative is drawn
-    from ``pool`` ("seen": items with a training row; "all": the catalogue) with probability ∝ (training rows)^``popularity``
-    (0: uniform; an item without a row counts as one with a single row) and is never a training item of its user.
+    ``user``, ``item`` (N,) training rows on the device that is to train, integers, kept in 32 bits; ``weight`` (N,) or None. A
+    negative is drawn from ``pool`` ("seen": items with a training row; "all": the catalogue) with probability
+    ∝ (training rows)^``popularity`` (0: uniform; an item without a row counts as one with a single row) and is never a training
+    item of its user.
 
     Of the ``n_neg`` negatives of a row, ``n_fresh`` (None: all) are drawn for it. Each further column holds the first
     negatives of the batch's other rows, shifted by a random number: a single one is distributed alike, those of a batch are
