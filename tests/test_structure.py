@@ -23,8 +23,8 @@ from prismrec.plugins import PLUGINS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prismrec"
 ORDER = (
-    "errors", "types", "parallel", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn", "space",
-    "models", "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
+    "errors", "types", "parallel", "cluster", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn",
+    "space", "models", "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
     "folding", "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "warm", "cold",
     "recommender", "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "serve", "cli",
 )  # fmt: skip
@@ -186,7 +186,7 @@ def test_packaged_settings_of_a_model_are_for_different_data() -> None:
 OPTIONS: dict[str, set[str]] = {
     "": {"--version", "--debug"},
     "train": {"data", "--model", "-m", "--plugin", "-p", "--config", "-c", "--set", "--protocol", "--seed", "--device",
-              "--threads", "--out", "-o", "--resume", "--warm-start", "--track", "--workers", "--quiet", "-q"},
+              "--threads", "--out", "-o", "--resume", "--warm-start", "--track", "--workers", "--ray", "--quiet", "-q"},
     "tune": {"data", "--model", "-m", "--plugin", "-p", "--config", "-c", "--set", "--space", "--sampler", "--pruner",
              "--trials", "-n", "--hours", "--threads", "--jobs", "-j", "--storage", "--protocol", "--seed", "--device",
              "--out", "-o", "--resume", "--quiet", "-q"},

@@ -10,7 +10,21 @@ import typer
 from rich.console import Console
 
 from prismrec import __version__
-from prismrec.cli import cold, compare, data, diagnose, export, report, reproduce, runs, serve, show, tune, variants
+from prismrec.cli import (
+    cold,
+    compare,
+    data,
+    diagnose,
+    export,
+    report,
+    reproduce,
+    runs,
+    serve,
+    show,
+    train,
+    tune,
+    variants,
+)
 from prismrec.errors import PrismError
 from prismrec.io import disk_full
 
@@ -23,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data.app, name="data")
-app.command("train")(runs.train)
+app.command("train")(train.train)
 app.command("tune")(tune.tune)
 app.command("compare")(compare.compare)
 app.command("ablate")(variants.ablate)

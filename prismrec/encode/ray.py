@@ -11,7 +11,6 @@ Ray decides which contents share a batch, so vectors of a model agree with those
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,47 +18,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prismrec.cluster import LOCAL, cluster
 from prismrec.encode.base import Encoder, Kind
 from prismrec.encode.cache import Cache, Known
 from prismrec.encode.pipeline import Content, Encoded, Job, Progress, Read, Watch, read, step
-from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-LOCAL = "local"
 Batch = dict[str, np.ndarray]
 
 
 @contextmanager
-def cluster(address: str, workers: int) -> Iterator[None]:
-    """A connection to the cluster at ``address`` (``auto``: the one that the environment names), or to a new one of this
-    machine with so many CPUs (``local``). A connection that exists already is used, and left."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
+def _quiet(address: str, workers: int) -> Iterator[None]:
+    """The cluster, without Ray Data's own bars and plans: progress is told here."""
+    with cluster(address, workers):
         import ray.data
-    except ModuleNotFoundError:
-        raise PrismError('Encoding on a cluster needs Ray; run: pip install "prismrec[encode,ray]".') from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its own bars and plans: progress is told here
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    if ray.is_initialized():
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
         yield
-        return
-    try:
-        if address == LOCAL:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:200].rstrip(".")
-        raise PrismError(
-            f"There is no Ray cluster at {address!r} ({said}); give its address, auto, or local for one of this machine."
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def encode(
@@ -79,7 +57,7 @@ def encode(
     """
     job = Job(encoder, cache, Progress(len(contents)), watch)
     batch = batch or encoder.batch
-    with cluster(address, workers):
+    with _quiet(address, workers):
         reads = _digested(contents, 4 * batch)
         rows = [found.item for found in job.unknown(reads, 4 * batch)]
         digests = {item: digest for digest, items in job.items.items() for item in items}
