@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
             if found is None:
                 print(f"1e{power} {name} failed", flush=True)
                 continue
-            about = describe(args.threads)
+            about = describe(args.threads) | {"command": "python -m benchmarks.scale run --folder DIR"}
             path.write_text(json.dumps({"size": 10**power, **found, "about": about}, indent=1) + "\n", encoding="utf-8")
             laps = ", ".join(f"{lap} {seen['seconds']:g} s" for lap, seen in found["laps"].items())
             print(f"  {laps}; at most {found['peak_mb']:,.0f} MB", flush=True)

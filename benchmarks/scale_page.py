@@ -100,7 +100,7 @@ def text(found: Found) -> str:
     for (power, name), r in sorted(found.items()):
         if name.startswith("train-"):
             rows.append(trained(power, r))
-    columns = ["model", "size", "d", "batch", "steps", "s a step", "s per million", "build s", "peak GB"]
+    columns = ["model", "size", "d", "batch", "steps", "s a step", "fastest", "s per million", "build s", "peak GB"]
     columns += ["checkpoint MB", "save s", "resume s", "evaluate s"]
     parts += ["## Training", table(columns, sorted(rows, key=lambda row: (int(row[2]), row[0], row[1])))]
     same = all(r["resumed_equal"] for (_, name), r in found.items() if name.startswith("train-"))
@@ -114,8 +114,9 @@ def trained(power: int, r: dict[str, Any]) -> list[str]:
     """A row of the table of training."""
     lap = {name: seen["seconds"] for name, seen in r["laps"].items()}
     return [
-        r["model"], f"10^{power}", str(r["dim"]), f"{r['batch']:,}", str(r["steps"]), f"{r['seconds_step']:.3g}",
-        f"{r['seconds_million']:.2f}", f"{lap['build']:.1f}", f"{r['peak_mb'] / 1024:.2f}", f"{r['checkpoint_mb']:,}",
+        r["model"], f"10^{power}", str(r["dim"]), f"{r['batch']:,}", str(r["steps"]),
+        f"{r['seconds_step']:.3g}", f"{r['seconds_best']:.3g}", f"{r['seconds_million']:.2f}",
+        f"{lap['build']:.1f}", f"{r['peak_mb'] / 1024:.2f}", f"{r['checkpoint_mb']:,}",
         f"{lap['checkpoint']:.2f}", f"{lap['resume']:.2f}", f"{lap['represent'] + lap['evaluate']:.2f}",
     ]  # fmt: skip
 
