@@ -6,7 +6,7 @@ JOBS   ?= $(shell $(PYTHON) -c "import os; print(max(1, min(4, len(os.sched_geta
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo test test-full lint types format bench bench-serve docs wheel clean
+.PHONY: help demo test test-full lint types format bench bench-gpu bench-serve docs wheel clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: $(VENV)/.run ## Speed and memory beside the floor of this machine (minute
 
 bench-serve: $(VENV)/.test ## Requests a second, times at half load, start-up and memory of the service, on loopback (two minutes)
 	$(BIN)/python -m benchmarks.serving
+
+bench-gpu: $(VENV)/.run ## Every model on a GPU beside its floor, and FREEDOM's time to its best score (minutes; one CUDA device)
+	$(BIN)/python -m benchmarks.gpu --write
 
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict

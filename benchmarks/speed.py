@@ -33,11 +33,13 @@ from prismrec.train import TrainConfig, fit
 CPU = torch.device("cpu")
 
 
-def assembled(dataset: Dataset, name: str, batch_size: int = 2048) -> tuple[Assembly, Sampler]:
+def assembled(
+    dataset: Dataset, name: str, batch_size: int = 2048, device: torch.device = CPU
+) -> tuple[Assembly, Sampler]:
     """A model with its defaults, "model" or "model+plug-in", and the batches that it is trained on."""
     model, *plugins = name.split("+")
     kinds = [plugin_named(plugin) for plugin in plugins]
-    ctx = context(dataset.development(), CPU)
+    ctx = context(dataset.development(), device)
     kind = model_named(model)
     assembly = build(kind, kind.Config(), [(plugin, plugin.Config()) for plugin in kinds], ctx, seed=0)
     sampler = Sampler(

@@ -85,7 +85,7 @@ class Projector(nn.Module):
             return net(self.table if index is None else take(self.table, index.ids))
         if index is not None:
             ids = index.ids
-            if isinstance(net, _Linear) and raw.values.device.type == "cpu" and not self.learned:
+            if isinstance(net, _Linear) and self._by_parts(raw.values):
                 return net.product(lambda: self.scratch.rows(raw, ids, self.stand_in))
             return self._project(net, raw.values.index_select(0, ids), None if raw.complete else raw.present[ids])
         masks = [None] * -(-len(raw.values) // _BLOCK) if raw.complete else raw.present.split(_BLOCK)
@@ -95,9 +95,15 @@ class Projector(nn.Module):
         values = values.to(self.stand_in.dtype)
         if present is not None:
             values = torch.where(present[:, None], values, self.stand_in)
-        if isinstance(net, _Linear) and values.device.type == "cpu" and not self.learned:
+        if isinstance(net, _Linear) and self._by_parts(values):
             return net.product(lambda: values)
         return net(values)
+
+    def _by_parts(self, values: Tensor) -> bool:
+        """Whether ``_Product`` serves: on the CPU, in single precision, not compiled, without a gradient of ``stand_in``."""
+        if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            return False
+        return values.device.type == "cpu" and not self.learned
 
     def _times(self, matrix: Tensor | None) -> Callable[[Tensor], Tensor]:
         """``net`` times ``matrix``, which goes into the weight of the last layer if that is linear."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -13,13 +14,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from prismrec import shards
 from prismrec.assembly import Assembly
-from prismrec.checkpoint import Checkpoints, Progress, load_module, pack, unpack
+from prismrec.checkpoint import Checkpoints, Progress, load_module, pack
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Strict
 from prismrec.parallel import Crew
 from prismrec.sampling import Pool, Sampler, generator
-from prismrec.types import Reps
+from prismrec.types import Batch, Reps, Terms
 
 Validate = Callable[[Reps], dict[str, float]]
 ALONE = Crew()
@@ -46,7 +48,10 @@ class TrainConfig(Strict):
     every: int = Field(1, ge=1, description="epochs between validations")
     patience: int = Field(20, ge=1, description="validations without a gain before stopping")
     metric: str = Field("recall@20", description="validation metric that picks the epoch")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast where the device has it")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32", description="tf32: products in TF32 on a GPU; bf16, fp16: autocast"
+    )
+    compile: bool = Field(False, description="compile the step by torch.compile: its first ones then take long")
     checkpoint_seconds: float = Field(20.0, ge=0, description="least time between checkpoints")
 
 
@@ -74,13 +79,14 @@ def learning_rate(cfg: TrainConfig, epoch: int) -> float:
 def make_optimizer(assembly: Assembly, cfg: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer by name, fused where it can be: the step is bound by the bytes of tables and moments."""
     groups = [p for p in assembly.parameters() if p.requires_grad]
+    fused = not any(map(shards.is_spread, groups))  # of spread tables PyTorch has these two fused, and no others
     if cfg.optimizer == "adam":
         return torch.optim.Adam(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     if cfg.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, momentum=0.0, fused=True)
-    return torch.optim.Adagrad(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=groups[0].device.type == "cpu")
+        return torch.optim.SGD(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, momentum=0.0, fused=fused)
+    return torch.optim.Adagrad(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=fused and groups[0].device.type == "cpu")
 
 
 def fit(
@@ -96,23 +102,27 @@ def fit(
 
     Goes on from ``checkpoints`` where there is one. All randomness of an epoch comes from the sampler's seed and the epoch's
     number, so that an interrupted run ends in the same bits as one that never was. A loss that is not finite is an error.
-    ``crew``: the processes that train together; all call this, and the first validates and keeps ``checkpoints``.
+    ``crew``: the processes that train together; all call this, and the first validates and keeps ``checkpoints``. Where they
+    spread tables, only its ``assembly`` has the numbers.
     """
     if not assembly.trainable:
         return Progress(done=True, why="nothing to train")
+    home, assembly = assembly, shards.spread(assembly, crew)
     device = next(assembly.parameters()).device
     optimizer = make_optimizer(assembly, cfg)
     scaler = torch.amp.GradScaler(device.type, enabled=cfg.precision == "fp16")
-    progress, best = Progress(), clone(assembly)
+    progress, best = Progress(), clone(home)
     if checkpoints is not None and checkpoints.exists():
         progress, last, best = checkpoints.load()
-        unpack(last, assembly, optimizer, scaler)
+        shards.unpack(last, assembly, optimizer, scaler, crew)
+    loss = compiled(assembly) if cfg.compile else assembly.loss
     crew.same(assembly.state_dict().values())
     progress = _stop(replace(progress, done=False, why=""), cfg)  # the budget may have grown since
     saved = time.perf_counter()
     while not progress.done:
         start = time.perf_counter()
-        record = _train_epoch(assembly, sampler, optimizer, scaler, cfg, progress.epoch, watcher, crew)
+        with _products(cfg.precision, device):
+            record = _train_epoch(assembly, sampler, optimizer, scaler, cfg, progress.epoch, watcher, crew, loss)
         trained = time.perf_counter()
         (seconds,) = crew.told([trained - start])
         value, record["valid"] = float("-inf"), None
@@ -121,22 +131,57 @@ def fit(
         if (
             final or (progress.epoch + 1) % cfg.every == 0
         ):  # an epoch that ends training is validated, or it would be lost
+            shards.settle(assembly, home, crew)
             if crew.first:
-                record["valid"] = validate(assembly.represent())
+                record["valid"] = validate(home.represent())
                 value = pick(record["valid"], cfg.metric)
             end = time.perf_counter()
-        value, validated = crew.told([value, end - trained])
+        value, validated, late = crew.told([value, end - trained, end - saved >= cfg.checkpoint_seconds])
         record |= {"seconds": seconds, "seconds_evaluation": validated}
         progress = _stop(progress.after(record, value, seconds + validated), cfg)
         if progress.best_epoch == progress.epoch:
-            best = clone(assembly)
+            best = clone(home)
         if watcher is not None:
             watcher.epoch(record, progress)
-        if checkpoints is not None and crew.first and (progress.done or end - saved >= cfg.checkpoint_seconds):
-            checkpoints.save(progress, pack(assembly, optimizer, scaler), best)
+        if checkpoints is not None and (progress.done or late):
+            last = shards.whole(pack(assembly, optimizer, scaler), crew)
+            if crew.first:
+                checkpoints.save(progress, last, best)
             saved = time.perf_counter()
-    load_module(assembly, {name: value.to(device) for name, value in best.items()})
+    at = next(home.parameters()).device
+    load_module(home, {name: value.to(at) for name, value in best.items()})
     return progress
+
+
+def compiled(assembly: Assembly) -> Callable[[Batch], Terms]:
+    """``assembly.loss`` by torch.compile; what cannot be compiled is an error that says so."""
+    step = torch.compile(assembly.loss)
+
+    def loss(batch: Batch) -> Terms:
+        try:
+            return step(batch)
+        except PrismError:
+            raise
+        except Exception as error:
+            found = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise PrismError(
+                f"torch.compile could not compile {assembly.model.name} on this machine ({found}). "
+                "Set train.compile to false; a compiler for C++ is needed in any case."
+            ) from error
+
+    return loss
+
+
+@contextmanager
+def _products(precision: str, device: torch.device) -> Iterator[None]:
+    """Meanwhile, products of single precision are taken in TF32 on a GPU, where asked for."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32" and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def clone(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -160,7 +205,9 @@ def _train_epoch(
     epoch: int,
     watcher: Watcher | None,
     crew: Crew = ALONE,
+    loss: Callable[[Batch], Terms] | None = None,
 ) -> dict[str, Any]:
+    loss = assembly.loss if loss is None else loss
     device = next(assembly.parameters()).device
     rate = learning_rate(cfg, epoch)
     for group in optimizer.param_groups:
@@ -176,8 +223,8 @@ def _train_epoch(
             optimizer.zero_grad(set_to_none=True)
             part, terms = crew.share(batch), dict[str, Tensor]()
             if len(part.user):  # the last batch may have fewer rows than there are processes
-                with torch.autocast(device.type, dtype, enabled=cfg.precision != "fp32"):
-                    terms = assembly.loss(part)
+                with torch.autocast(device.type, dtype, enabled=cfg.precision in ("bf16", "fp16")):
+                    terms = loss(part)
                 scaler.scale(functools.reduce(torch.add, terms.values())).backward()
             crew.average(assembly, len(part.user) / len(batch.user))
             if cfg.clip > 0:

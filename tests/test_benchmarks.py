@@ -11,8 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import against_reference, floor, plugin_cost, setting, speed
+from benchmarks import against_reference, floor, gpu, plugin_cost, precision, setting, speed
 from prismrec.data.dataset import Dataset
+from prismrec.data.synthetic import draw
 from prismrec.models import MODELS
 from prismrec.sampling import generator
 
@@ -155,3 +156,57 @@ def test_the_comparison_is_written_from_rounds() -> None:
     shown = against_reference.text(setting.describe(1), "abc", both, "cpu")
     assert "9.0×" in shown and "8.0 – 10.0" in shown and "the processor's" in shown
     assert "Geometric mean of the 2 ratios: **18.0×**" in shown  # of 9 and 36
+
+
+def test_the_gpu_page_is_written_from_what_each_model_took(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_best", lambda run, device: 1e-3)
+    cpu = torch.device("cpu")
+    speeds = gpu.rates(cpu)
+    assert speeds.keys() == {"bandwidth", "fp32", "tf32", "bf16"} and min(speeds.values()) > 0
+    models = {name: gpu.measure(name, tiny, cpu, 1, speeds) for name in ("vbpr", "itemknn")}
+    assert [len(models["vbpr"][key]) for key in ("epochs", "evaluations")] == [1, 1] and models["vbpr"]["waits"] is None
+    best = gpu.to_best(tiny, cpu, epochs=2)
+    assert 1 <= best["best_epoch"] <= best["epochs"] == 2 and best["seconds"] > 0
+    found = {"rates": speeds, "models": models, "best": best}
+    shown = gpu.text(setting.describe(1), "a device", tiny.name, found)
+    assert "| vbpr " in shown and "| itemknn " in shown and f"after epoch {best['best_epoch']} of 2" in shown
+
+
+def test_the_floor_on_a_device_is_bytes_over_bandwidth_and_multiply_adds_over_the_peak(tiny: Dataset) -> None:
+    one, other = ({"bandwidth": bandwidth, "fp32": 1e9} for bandwidth in (1e6, 2e6))
+    slow, fast = (gpu.least(tiny, "bpr", speeds) for speeds in (one, other))
+    assert slow["bytes"] == 2 * fast["bytes"] > 0 and slow["products"] == fast["products"] == 0
+    steps = 300 / min(2048, 300)
+    assert slow["bytes"] * 1e6 == pytest.approx(steps * (7 * 4 * 64 * 100 + 256 * 2 * 300 * 3))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_the_benchmark_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main()
+    assert stopped.value.code == 2 and "sees no CUDA device" in capsys.readouterr().err
+
+
+def test_precisions_are_compared_in_pairs_of_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(precision.SETTINGS, "train.batch_size", 256)
+    few = draw(n_users=60, n_items=40, interactions=10.0, seed=3).dataset
+    found = [precision.score(few, "vbpr", kind, 0, epochs=2) for kind in precision.PRECISIONS]
+    assert [one["epochs"] for one in found] == [2, 2] and all(0 <= one["recall@20"] <= 1 for one in found)
+    made = [
+        {"data": "d", "model": "vbpr", "seed": seed, "precision": kind, "recall@20": 0.5 + by, "ndcg@20": 0.25}
+        for seed, kind, by in [(0, "fp32", 0.0), (0, "bf16", 0.1), (1, "fp32", 0.0), (1, "bf16", 0.1), (2, "fp32", 9.0)]
+    ]
+    recall, _ = precision.rows(made)
+    assert recall == ["vbpr, d", "recall@20", "2", "0.5000", "0.6000", "+0.1000 ± 0.0000", "+20.0 %"]
+    assert (0, "vbpr", "bf16") not in precision.missing(made, 1) and (1, "vbpr", "bf16") in precision.missing(
+        made[:3], 2
+    )
+    assert "| vbpr, d " in precision.text(setting.describe(1), made)
+
+
+def test_a_difference_comes_with_its_interval() -> None:
+    mean, half = precision.difference([(0.0, 1.0), (0.0, 2.0), (0.0, 3.0)])
+    assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5, rel=1e-6)

@@ -111,7 +111,7 @@ def test_a_model_without_parameters_is_not_trained() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adagrad"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_every_optimizer_learns_in_every_precision(optimizer: str, precision: str, tmp_path: Any) -> None:
     rate = 20.0 if optimizer == "sgd" else 0.05
     assembly, sampler, cfg = assembled(optimizer=optimizer, precision=precision, epochs=4, lr=rate)
@@ -301,3 +301,67 @@ def test_quiet_is_quiet(terminal: bool) -> None:
 
 def test_clock() -> None:
     assert [clock(s) for s in (0, 59.6, 61, 3723)] == ["0:00", "1:00", "1:01", "1:02:03"]
+
+
+# ------------------------------------------------------------------------------------------------------------ compiled
+
+
+def test_compiling_is_asked_for_once_and_changes_no_bit_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def as_it_is(step: Any) -> Any:
+        asked.append(step)
+        return step
+
+    monkeypatch.setattr(torch, "compile", as_it_is)
+    found = []
+    for compile_ in (False, True):
+        assembly, sampler, cfg = assembled("vbpr", epochs=2, compile=compile_)
+        fit(assembly, sampler, scripted([0.1, 0.2]), cfg)
+        found.append(assembly.state_dict())
+    assert len(asked) == 1
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def test_what_cannot_be_compiled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(step: Any) -> Any:
+        def call(batch: Any) -> Any:
+            raise RuntimeError("no compiler\nand a long story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(
+        PrismError, match=r"could not compile bpr on this machine \(no compiler\)\. Set train\.compile to false"
+    ):
+        trained([0.1], epochs=1, compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["bpr", "lightgcn", "layergcn", "apegnn", "vbpr", "freedom", "bm3"])
+def test_compiled_training_ends_where_the_other_does_and_goes_on(model: str, tmp_path: Any) -> None:
+    """SGD: the sign of a rounding error is no step."""
+    rate = {"optimizer": "sgd", "lr": 0.1, "checkpoint_seconds": 0.0}
+    ends = []
+    for compile_, epochs in ((False, (3,)), (True, (3,)), (True, (1, 3))):
+        for last in epochs:  # the third is interrupted
+            assembly, sampler, cfg = assembled(model, epochs=last, compile=compile_, **rate)
+            checkpoints = Checkpoints(tmp_path / f"{compile_}-{len(epochs)}")
+            progress = fit(
+                assembly, sampler, lambda reps: {"recall@20": float(reps.user.square().sum())}, cfg, checkpoints
+            )
+        assert progress.epoch == 3
+        ends.append(assembly.represent())
+    for other in ends[1:]:
+        assert torch.allclose(other.user, ends[0].user, atol=1e-4)
+        assert torch.allclose(other.item.values, ends[0].item.values, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["bpr", "lightgcn"])
+def test_autocast_changes_no_bit_of_a_model_without_dense_products(model: str) -> None:
+    ends = []
+    for precision in ("fp32", "bf16"):
+        assembly, sampler, cfg = assembled(model, epochs=2, precision=precision)
+        fit(assembly, sampler, scripted([0.1, 0.2]), cfg)
+        ends.append(assembly.represent().user)
+    assert torch.equal(*ends)
