@@ -338,6 +338,7 @@ def test_what_cannot_be_compiled_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own modules
 @pytest.mark.parametrize("model", ["bpr", "lightgcn", "layergcn", "apegnn", "vbpr", "freedom", "bm3"])
 def test_compiled_training_ends_where_the_other_does_and_goes_on(model: str, tmp_path: Any) -> None:
     """SGD: the sign of a rounding error is no step."""
@@ -348,7 +349,11 @@ def test_compiled_training_ends_where_the_other_does_and_goes_on(model: str, tmp
             assembly, sampler, cfg = assembled(model, epochs=last, compile=compile_, **rate)
             checkpoints = Checkpoints(tmp_path / f"{compile_}-{len(epochs)}")
             progress = fit(
-                assembly, sampler, lambda reps: {"recall@20": float(reps.user.square().sum())}, cfg, checkpoints
+                assembly,
+                sampler,
+                lambda reps: {"recall@20": float(reps.user.detach().square().sum())},
+                cfg,
+                checkpoints,
             )
         assert progress.epoch == 3
         ends.append(assembly.represent())
