@@ -170,13 +170,13 @@ def run(
     if folder is not None:
         check_free(folder, cfg, dataset)
     with _trained(cfg, dataset, folder, watcher, data, crew) as (assembly, progress, built):
-        return _finish(cfg, dataset, assembly, progress, folder, built)
+        return _finish(cfg, dataset, assembly, progress, folder, built, crew)
 
 
 def assist(cfg: RunConfig, dataset: Dataset, folder: Path, crew: Crew) -> None:
     """Train along with the first process of a crew, which calls ``run``. Writes nothing, and sees no test row."""
     with cpu_threads(cfg.run.threads), memory_kept():
-        assembly, sampler = assemble(cfg, dataset.development(), pick_device(cfg.run.device))
+        assembly, sampler = assemble(cfg, dataset.development(), crew.home(pick_device(cfg.run.device)))
         fit(assembly, sampler, lambda reps: {}, cfg.train, Checkpoints(folder / "checkpoint"), None, crew)
 
 
@@ -192,7 +192,7 @@ def explore(
         return saved_trial(folder)
     check_free(folder, cfg, dataset)
     with _trained(cfg, dataset, folder, watcher, data) as (assembly, progress, built):
-        evaluator = _evaluator(cfg, dataset.development(), "valid", reported(cfg))
+        evaluator = _evaluator(cfg, dataset.development(), "valid", reported(cfg), ALONE)
         valid = evaluator.evaluate(assembly.represent()).mean
         trial = {**_facts(cfg, dataset, assembly, progress, built), "valid": valid}
         write_trial(folder, trial)
@@ -210,10 +210,10 @@ def _trained(
 ) -> Iterator[tuple[Assembly, Progress, float]]:
     """The model as of its best epoch, how training went, and the seconds that building it took; ``folder`` is held."""
     dataset.require("train", "valid")
-    device = pick_device(cfg.run.device)
+    device = crew.home(pick_device(cfg.run.device))
     with cpu_threads(cfg.run.threads), memory_kept():
         development = dataset.development()
-        validate = _evaluator(cfg, development, "valid", _watched(cfg))
+        validate = _evaluator(cfg, development, "valid", _watched(cfg), crew)
         start = time.perf_counter()
         neighbours: list[dict[str, Any]] = []
         # before anything is written: data may not suit the model
@@ -231,13 +231,19 @@ def _trained(
 
 
 def _finish(
-    cfg: RunConfig, dataset: Dataset, assembly: Assembly, progress: Progress, folder: Path | None, built: float
+    cfg: RunConfig,
+    dataset: Dataset,
+    assembly: Assembly,
+    progress: Progress,
+    folder: Path | None,
+    built: float,
+    crew: Crew,
 ) -> Result:
     """Evaluate the chosen epoch on both parts and write what is left of it."""
     reps = assembly.represent()
     seconds, evaluations = {}, {}
     for part in ("valid", "test"):
-        evaluator = _evaluator(cfg, dataset, part, reported(cfg))
+        evaluator = _evaluator(cfg, dataset, part, reported(cfg), crew)
         start = time.perf_counter()
         evaluations[part] = evaluator.evaluate(reps)
         seconds[part] = time.perf_counter() - start
@@ -261,8 +267,8 @@ def _finish(
     return Result(evaluations["valid"].mean, evaluations["test"].mean, progress, summary, index, folder, assembly)
 
 
-def _evaluator(cfg: RunConfig, dataset: Dataset, part: str, metrics: Sequence[str]) -> Evaluator:
-    rules, device = protocol(cfg.run.protocol), pick_device(cfg.run.device)
+def _evaluator(cfg: RunConfig, dataset: Dataset, part: str, metrics: Sequence[str], crew: Crew) -> Evaluator:
+    rules, device = protocol(cfg.run.protocol), crew.home(pick_device(cfg.run.device))
     return Evaluator.of(dataset, part, rules, metrics, device, cfg.run.eval_users, cfg.run.seed)
 
 

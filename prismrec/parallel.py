@@ -1,9 +1,9 @@
 """Several processes that train one model together: each takes its part of every batch, and gradients are averaged.
 
-Each process holds the whole model and the whole graph. A loss that is a mean over the rows of a batch gives what one process
-gives, up to rounding; one that sets the rows of a batch against each other (in-batch InfoNCE) sees those of its own part, and
-noise that is drawn for each row differs. ``torch.distributed`` carries the numbers; ``torchrun``, its elastic launcher or Ray
-starts the processes, and starts them again when one is lost.
+Each process holds the whole model and the whole graph, unless tables are spread (``prismrec.shards``). A loss that is a mean
+over the rows of a batch gives what one process gives, up to rounding; one that sets the rows of a batch against each other
+(in-batch InfoNCE) sees those of its own part, and noise that is drawn for each row differs. ``torch.distributed`` carries the
+numbers; ``torchrun``, its elastic launcher or Ray starts the processes, and starts them again when one is lost.
 """
 
 from __future__ import annotations
@@ -23,22 +23,35 @@ from prismrec.types import Batch
 class Crew:
     """The process of number ``rank`` of ``size`` that train together; by default there is no other.
 
-    ``device``: where the numbers that are exchanged must lie.
+    ``device``: where the numbers that are exchanged must lie. ``shard``: each takes the whole batch and holds a part of the
+    tables (see ``prismrec.shards``); else a part of the batch, and holds them whole.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shard: bool = False
 
     @property
     def first(self) -> bool:
         """Whether this is the one that validates, writes and speaks."""
         return self.rank == 0
 
+    @property
+    def spreads(self) -> bool:
+        """Whether each holds a part of the tables."""
+        return self.shard and self.size > 1
+
+    def home(self, device: torch.device) -> torch.device:
+        """Where a model is whole: on ``device``, or in the memory of the machine if it may be too large for that."""
+        return torch.device("cpu") if self.spreads else device
+
     def share(self, batch: Batch) -> Batch:
         """The rows of a batch that this process takes: a stretch of them, of nearly the same length for all, perhaps empty."""
         if self.size == 1:
             return batch
+        if self.shard:
+            return batch if batch.user.device == self.device else batch.to(self.device)
         n = len(batch.user)
         rows = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
         return replace(
@@ -52,8 +65,8 @@ class Crew:
         )
 
     def average(self, module: nn.Module, part: float) -> None:
-        """Gradients of all, weighted by the ``part`` of the batch that each took, in place."""
-        if self.size == 1:
+        """Gradients of all, weighted by the ``part`` of the batch that each took, in place; what is spread needs none."""
+        if self.size == 1 or self.shard:
             return
         trained = [p for p in module.parameters() if p.requires_grad]
         for p in trained:
@@ -65,15 +78,18 @@ class Crew:
             p.grad.copy_(summed.view_as(p))
 
     def same(self, tensors: Iterable[Tensor]) -> None:
-        """Give everybody the numbers of the first, in place. Sparse tensors are left: they were made of the same data."""
+        """Give everybody the numbers of the first, in place.
+
+        Sparse tensors are left: they were made of the same data. So are those that are spread: of each row there is one.
+        """
         if self.size > 1:
             for tensor in tensors:
-                if tensor.layout == torch.strided:
+                if tensor.layout == torch.strided and not hasattr(tensor, "full_tensor"):
                     torch.distributed.broadcast(tensor.detach(), 0)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of everybody's ``values``."""
-        if self.size > 1:
+        """The sum of everybody's ``values``, each of a part of the batch."""
+        if self.size > 1 and not self.shard:
             torch.distributed.all_reduce(values)
         return values
 
@@ -97,8 +113,8 @@ def helper() -> bool:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Crew]:
-    """This process among those that it was started with; alone, if it was started alone."""
+def joined(device: torch.device, shard: bool = False) -> Iterator[Crew]:
+    """This process among those that it was started with; alone, if it was started alone. ``shard``: as ``Crew`` says."""
     if not called():
         yield Crew()
         return
@@ -116,7 +132,7 @@ def joined(device: torch.device) -> Iterator[Crew]:
         torch.distributed.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=size)
     try:
         place = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-        yield Crew(torch.distributed.get_rank(), torch.distributed.get_world_size(), place)
+        yield Crew(torch.distributed.get_rank(), torch.distributed.get_world_size(), place, shard)
     finally:
         if begun:
             torch.distributed.destroy_process_group()

@@ -78,15 +78,18 @@ def learning_rate(cfg: TrainConfig, epoch: int) -> float:
 
 def make_optimizer(assembly: Assembly, cfg: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer by name, fused where it can be: the step is bound by the bytes of tables and moments."""
-    groups = [p for p in assembly.parameters() if p.requires_grad]
-    fused = not any(map(shards.is_spread, groups))  # of spread tables PyTorch has these two fused, and no others
+    groups: list[Any] = [p for p in assembly.parameters() if p.requires_grad]
+    fused = True
+    if any(map(shards.is_spread, groups)):  # these it steps apart from others, and by some optimizers not in one pass
+        groups, fused = [{"params": [p]} for p in groups], False
     if cfg.optimizer == "adam":
         return torch.optim.Adam(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     if cfg.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     if cfg.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, momentum=0.0, fused=fused)
-    return torch.optim.Adagrad(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=fused and groups[0].device.type == "cpu")
+    fused = fused and next(assembly.parameters()).device.type == "cpu"
+    return torch.optim.Adagrad(groups, lr=cfg.lr, weight_decay=cfg.weight_decay, fused=fused)
 
 
 def fit(
@@ -107,6 +110,8 @@ def fit(
     """
     if not assembly.trainable:
         return Progress(done=True, why="nothing to train")
+    if crew.spreads and (cfg.compile or cfg.precision == "fp16"):
+        raise PrismError("Spread tables go with neither train.compile nor train.precision=fp16; take bf16 or fp32.")
     home, assembly = assembly, shards.spread(assembly, crew)
     device = next(assembly.parameters()).device
     optimizer = make_optimizer(assembly, cfg)

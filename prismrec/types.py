@@ -31,11 +31,26 @@ def take(table: Tensor, ids: Tensor) -> Tensor:
     """Rows of ``table`` (n, d) at ``ids`` (any shape) → (\\*shape, d).
 
     On a CPU the gradient is summed by ``index_add_``, which costs a third of what the embedding's own does there; on a GPU
-    the embedding's is the one that gives the same bits every time.
+    the embedding's is the one that gives the same bits every time. A table whose rows lie with several processes (a
+    ``DTensor``) gives all of them the same rows.
     """
+    if hasattr(table, "full_tensor"):
+        return _take_spread(table, ids)
     if table.is_cuda:
         return F.embedding(ids, table)
     return table.index_select(0, ids.reshape(-1)).view(*ids.shape, table.shape[1])
+
+
+def _take_spread(table: Any, ids: Tensor) -> Tensor:
+    """Each process looks up those of the rows that it holds; the sum over all is what was asked for."""
+    from torch.distributed.tensor import DTensor, Partial
+
+    mesh, own = table.device_mesh, table.to_local()
+    place = ids.reshape(-1) - mesh.get_local_rank() * -(-len(table) // mesh.size())
+    mine = (place >= 0) & (place < len(own))
+    rows = take(own, place.clamp(0, len(own) - 1)) * mine.unsqueeze(1)
+    summed: Tensor = DTensor.from_local(rows, mesh, [Partial()], run_check=False).full_tensor()
+    return summed.view(*ids.shape, table.shape[1])
 
 
 @dataclass(frozen=True)
@@ -221,7 +236,9 @@ class Reps:
 
         Several losses of a batch read the same rows: taken once, their gradient goes back into the table once.
         """
-        key = (what, torch.is_grad_enabled(), *((t.data_ptr(), t.shape, t.stride()) for t in given))
+        if torch.compiler.is_compiling():  # the compiler finds by itself what is asked twice
+            return make()
+        key = (what, torch.is_grad_enabled(), *((_address(t), t.shape, t.stride()) for t in given))
         if key not in self._made:
             self._made[key] = make(), given  # kept, so that no other tensor takes their place in memory
         made: T = self._made[key][0]
@@ -253,7 +270,7 @@ class Reps:
 
 def _columns_of(part: Tensor, whole: Tensor) -> bool:
     """Whether ``part`` is a view of some columns of ``whole``, or of what ``whole`` is a view of, with the same gradient."""
-    if part is whole or part.dim() != 2 or _base(part) is not _base(whole):
+    if torch.compiler.is_compiling() or part is whole or part.dim() != 2 or _base(part) is not _base(whole):
         return False
     start = part.storage_offset() - whole.storage_offset()
     return (
@@ -261,6 +278,11 @@ def _columns_of(part: Tensor, whole: Tensor) -> bool:
         and (len(part), part.stride()) == (len(whole), whole.stride())
         and 0 <= start <= whole.shape[1] - part.shape[1]
     )
+
+
+def _address(table: Tensor) -> int:
+    """What tells a table from others: where it lies, or which object it is if it does so in several places."""
+    return id(table) if hasattr(table, "full_tensor") else table.data_ptr()
 
 
 def _base(view: Tensor) -> Tensor:

@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prismrec"
 ORDER = (
     "errors", "types", "parallel", "cluster", "io", "machine", "data", "topk", "graphs", "cache", "encode", "losses", "nn",
-    "space", "models", "plugins", "recipes", "assembly", "sampling", "checkpoint", "train", "ranking", "metrics", "evaluate", "external",
-    "folding", "sides", "index", "config", "run_folder", "experiment", "pairing", "compare", "figures", "runs", "warm", "cold",
-    "recommender", "export", "panels", "tracking", "studies", "diagnostics", "report", "demo", "serve", "cli",
+    "space", "models", "plugins", "recipes", "assembly", "sampling", "checkpoint", "shards", "train", "ranking", "metrics",
+    "evaluate", "external", "folding", "sides", "index", "config", "run_folder", "experiment", "pairing", "compare",
+    "figures", "runs", "warm", "cold", "recommender", "export", "panels", "tracking", "studies", "diagnostics", "report",
+    "demo", "serve", "cli",
 )  # fmt: skip
 DOORS = {"__init__", "__main__"}
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -100,6 +100,8 @@ class Model(nn.Module, ABC):
     ``new_items``: what the side of an item that was not there in training is made of, in a clause; empty: it has none.
     ``by_features``: which of an item's sides are functions of its features alone, so that two items with the same features
     have the same: ``modal`` those of the modalities, ``all`` the fused one too.
+    ``row_tables``: parameters of a row per user or item of which training takes rows and nothing else, so that they need not be
+    whole anywhere.
     ``spaces``: what a search may try, by name. ``parts``: settings that leave a part of the model out at 0.
     """
 
@@ -116,6 +118,7 @@ class Model(nn.Module, ABC):
     compared: ClassVar[str] = ""
     new_items: ClassVar[str] = ""
     by_features: ClassVar[Literal["none", "modal", "all"]] = "none"
+    row_tables: ClassVar[tuple[str, ...]] = ()
 
     cfg: Strict
 

@@ -34,6 +34,7 @@ class BPR(Model):
         2009,
         "arXiv:1205.2618",
     )
+    row_tables = ("user", "item")
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of the batch's rows of P and Q."""

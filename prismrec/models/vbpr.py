@@ -41,6 +41,7 @@ class VBPR(Model):
     needs = 1
     new_items = "its projected features; its ID part is zero"
     by_features = "modal"
+    row_tables = ("user", "item")
 
     class Config(Strict):
         """``reg`` weighs ``reg_kind`` of the batch's user rows and composed item rows."""
