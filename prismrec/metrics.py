@@ -32,9 +32,10 @@ class Popularity:
     def of(user: np.ndarray, item: np.ndarray, n_items: int) -> Popularity:
         """From training pairs of internal ids; a pair given twice counts once."""
         pairs = distinct(user.astype(np.int64) * n_items + item)
-        owner = pairs // n_items  # ascending
-        n_users = int((owner[1:] != owner[:-1]).sum()) + min(len(owner), 1)
-        return Popularity(np.bincount(pairs % n_items, minlength=n_items), n_users)
+        if len(pairs) < len(user):
+            user, item = pairs // n_items, pairs % n_items
+        del pairs
+        return Popularity(np.bincount(item, minlength=n_items), int(np.count_nonzero(np.bincount(user))))
 
 
 @dataclass(frozen=True)
