@@ -182,9 +182,11 @@ class LGMRec(Model):
 
 
 def _inverse_lengths(x: Tensor) -> Tensor:
-    """1/‖x‖ of rows (n, d) → (n, 1); 1 for a row of zeros."""
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return torch.where(length > 0, length, 1.0).reciprocal()
+    """1/‖x‖ of rows (n, d) → (n, 1), of no row more than 10¹²: its square, which gradients hold, must be a number.
+
+    A row of which dropout left a hyperedge that hardly anything belongs to is as short as that.
+    """
+    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12).reciprocal()
 
 
 def _linear(width: int, to: int) -> nn.Linear:

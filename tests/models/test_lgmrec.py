@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from prismrec.assembly import Assembly
 from prismrec.models import Context, LGMRec
+from prismrec.models.lgmrec import _inverse_lengths
 
 
 def adjacency(ctx: Context) -> tuple[Tensor, Tensor]:
@@ -167,3 +168,12 @@ def test_fact_6_without_the_global_part_hyperedges_do_not_change_scores() -> Non
     weights = [phi.net.weight for phi in assembly.model.edge.values()]
     assert not any(g.any() for g in torch.autograd.grad(terms["rank"], weights, retain_graph=True))
     assert all(g.any() for g in torch.autograd.grad(terms["lgmrec.contrast"], weights))
+
+
+def test_a_row_of_next_to_nothing_leaves_gradients_finite() -> None:
+    # a membership of 2e-12 in a hyperedge that nearly nobody is in, and one that dropout emptied
+    x = torch.tensor([[1.4e-21, 0.0], [0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    inverse = _inverse_lengths(x)
+    (x * inverse).sum().backward()
+    assert torch.allclose(inverse[2], torch.tensor([0.2])) and (x * inverse)[1].eq(0).all()
+    assert x.grad is not None and x.grad.isfinite().all()
