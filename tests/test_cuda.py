@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,9 +23,10 @@ from prismrec.assembly import Assembly
 from prismrec.checkpoint import Progress
 from prismrec.config import RunConfig
 from prismrec.data.synthetic import draw
+from prismrec.errors import PrismError
 from prismrec.experiment import Result, configure
-from prismrec.models import MODELS, Context
-from prismrec.plugins import PLUGINS
+from prismrec.models import MODELS, Context, Model
+from prismrec.plugins import PLUGINS, Plugin
 from prismrec.sampling import Sampler, generator
 from prismrec.types import Batch, ItemIds, Sizes, distinct
 
@@ -71,10 +73,12 @@ def listened(device: torch.device, first: bool) -> Iterator[Counter[str]]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def few_steps(pair: Pair, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Counter[str]]]:
+def few_steps(
+    pair: Pair, device: torch.device, model: dict[str, Any] | None = None, plugin: dict[str, Any] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Counter[str]]]:
     """Two epochs → what came of it, the last loss terms, and what the steps waited for, but the first of each epoch."""
     ctx = on(device, context())
-    assembly = made(pair[0], ctx, pair[1])
+    assembly = made(pair[0], ctx, [(kind, kind.Config(**(plugin or {}))) for kind in pair[1]], **(model or {}))
     rows = (ctx.user, ctx.item, ctx.weight, ctx.n_users, ctx.n_items)
     sampler = Sampler(*rows, batch_size=24, n_neg=assembly.n_neg, n_fresh=assembly.n_fresh)
     optimizer = torch.optim.SGD(assembly.parameters(), lr=0.01)
@@ -106,6 +110,36 @@ def test_training_stays_on_the_device_and_no_step_waits_for_it(pair: Pair, there
 
 def close(there: Tensor, here: Tensor) -> bool:
     return torch.allclose(simulated.near(there), here, rtol=1e-3, atol=1e-4)
+
+
+def choices(kind: type[Model] | type[Plugin]) -> Iterator[dict[str, Any]]:
+    """Each setting that is one of a few, at each value but its default."""
+    for name, field in kind.Config.model_fields.items():
+        kinds = [field.annotation, *typing.get_args(field.annotation)]
+        values = [v for k in kinds if typing.get_origin(k) is typing.Literal for v in typing.get_args(k)]
+        if field.annotation is bool:
+            values = [False, True]
+        yield from ({name: value} for value in values if value != field.default)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "chosen"),
+    [(kind, chosen) for kind in (*dict.fromkeys(p[0] for p in TRAINED), *PLUGINS) for chosen in choices(kind)],
+    ids=lambda of: of.name if isinstance(of, type) else ",".join(f"{key}={value}" for key, value in of.items()),
+)
+def test_every_choice_of_a_setting_stays_there_too(
+    kind: type[Model] | type[Plugin], chosen: dict[str, Any], there: There
+) -> None:
+    try:
+        with there() as device:
+            if issubclass(kind, Model):
+                _, _, waits = few_steps((kind, ()), device, model=chosen)
+            else:
+                _, _, waits = few_steps((HOSTS[kind], (kind,)), device, plugin=chosen)
+    except PrismError as refusal:
+        pytest.skip(str(refusal))
+    assert not any(waits), waits
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=label)

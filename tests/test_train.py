@@ -338,7 +338,7 @@ def test_what_cannot_be_compiled_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own modules
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own doings
 @pytest.mark.parametrize("model", ["bpr", "lightgcn", "layergcn", "apegnn", "vbpr", "freedom", "bm3"])
 def test_compiled_training_ends_where_the_other_does_and_goes_on(model: str, tmp_path: Any) -> None:
     """SGD: the sign of a rounding error is no step."""
