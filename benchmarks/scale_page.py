@@ -115,7 +115,7 @@ def trained(power: int, r: dict[str, Any]) -> list[str]:
     lap = {name: seen["seconds"] for name, seen in r["laps"].items()}
     return [
         r["model"], f"10^{power}", str(r["dim"]), f"{r['batch']:,}", str(r["steps"]),
-        f"{r['seconds_step']:.3g}", f"{r['seconds_best']:.3g}", f"{r['seconds_million']:.2f}",
+        f"{r['seconds_step']:.3g}", f"{r.get('seconds_best', r['seconds_step']):.3g}", f"{r['seconds_million']:.2f}",
         f"{lap['build']:.1f}", f"{r['peak_mb'] / 1024:.2f}", f"{r['checkpoint_mb']:,}",
         f"{lap['checkpoint']:.2f}", f"{lap['resume']:.2f}", f"{lap['represent'] + lap['evaluate']:.2f}",
     ]  # fmt: skip

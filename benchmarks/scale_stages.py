@@ -79,6 +79,8 @@ def train(size: int, folder: Path, model: str, dim: int, batch: int, steps: int)
     laps = Laps()
     with laps("load"):
         dataset = store.load(folder / "data").development()
+    with laps("evaluator"):
+        evaluator = Evaluator.of(dataset, "valid", metrics=METRICS, sample=USERS_EVALUATED)
     with laps("build"):
         assembly, sampler = assemble(cfg, dataset, torch.device("cpu"))
     optimizer, scaler = make_optimizer(assembly, cfg.train), torch.amp.GradScaler("cpu", enabled=False)
@@ -119,8 +121,6 @@ def train(size: int, folder: Path, model: str, dim: int, batch: int, steps: int)
     for file in checkpoints.folder.iterdir():
         file.unlink()
     checkpoints.folder.rmdir()
-    with laps("evaluator"):
-        evaluator = Evaluator.of(dataset, "valid", metrics=METRICS, sample=USERS_EVALUATED)
     with laps("represent"):
         reps = assembly.represent()
     with laps("evaluate"):
