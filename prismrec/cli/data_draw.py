@@ -33,7 +33,7 @@ def draw(
 
     Example: `prismrec data draw --users 10000000 --items 1000000 --interactions 100000000 --feature image=512 -o raw/big`
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
     from prismrec.data.power_law import PowerLaw, write
 
@@ -44,7 +44,7 @@ def draw(
     console = Console(quiet=quiet, highlight=False, stderr=True)
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*shown, console=console) as progress:
-        tasks = {what: progress.add_task(what, total=None) for what in ("interactions",)}
+        tasks: dict[str, TaskID] = {}
 
         def told(what: str, done: int, of: int) -> None:
             if what not in tasks:

@@ -80,7 +80,9 @@ def write(spec: PowerLaw, folder: Path, told: Told = lambda what, done, of: None
     spec.check()
     record = {"drawn": "power law", "block": BLOCK, **asdict(spec), "features": dict(spec.features)}
     if not io.vacant(folder) and (not (folder / _RECORD).is_file() or io.read_json(folder / _RECORD) != record):
-        raise PrismError(f"{folder} exists and holds no part of this very drawing; name another folder.")
+        raise PrismError(
+            f"{folder} exists and holds no part of this very drawing: name another folder, or draw what was begun."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     io.write_json(folder / _RECORD, record)
     io.remove_parts(folder)
