@@ -159,8 +159,8 @@ def fit(
 
 
 def compiled(assembly: Assembly) -> Callable[[Batch], Terms]:
-    """``assembly.loss`` by torch.compile; what cannot be compiled is an error that says so."""
-    step = torch.compile(assembly.loss)
+    """``assembly.loss`` by torch.compile, its noise as without; what cannot be compiled is an error that says so."""
+    step = torch.compile(assembly.loss, options={"fallback_random": True})
 
     def loss(batch: Batch) -> Terms:
         try:

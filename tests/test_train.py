@@ -309,7 +309,7 @@ def test_clock() -> None:
 def test_compiling_is_asked_for_once_and_changes_no_bit_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def as_it_is(step: Any) -> Any:
+    def as_it_is(step: Any, **_: Any) -> Any:
         asked.append(step)
         return step
 
@@ -324,7 +324,7 @@ def test_compiling_is_asked_for_once_and_changes_no_bit_by_itself(monkeypatch: p
 
 
 def test_what_cannot_be_compiled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(step: Any) -> Any:
+    def broken(step: Any, **_: Any) -> Any:
         def call(batch: Any) -> Any:
             raise RuntimeError("no compiler\nand a long story")
 
