@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import against_reference, floor, gpu, plugin_cost, precision, setting, speed
+from benchmarks import against_reference, compiled, floor, gpu, plugin_cost, precision, setting, speed
 from prismrec.data.dataset import Dataset
 from prismrec.data.synthetic import draw
 from prismrec.models import MODELS
@@ -190,6 +190,15 @@ def test_without_a_gpu_the_benchmark_says_so(
     assert stopped.value.code == 2 and "sees no CUDA device" in capsys.readouterr().err
 
 
+def test_plain_and_compiled_steps_are_timed_by_turns(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda step, **_: step)
+    monkeypatch.setattr(compiled, "_SKIPPED", 0)
+    found = compiled.measure(tiny, "bpr", 1, torch.device("cpu"))
+    assert [len(found[way]) for way in ("plain", "compiled")] == [1, 1] and found["first"] > 0
+    shown = compiled.text(setting.describe(1), "cpu", tiny.name, {"bpr": found})
+    assert "| bpr " in shown and " % |" in shown
+
+
 def test_precisions_are_compared_in_pairs_of_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(precision.SETTINGS, "train.batch_size", 256)
     few = draw(n_users=60, n_items=40, interactions=10.0, seed=3).dataset
@@ -210,3 +219,11 @@ def test_precisions_are_compared_in_pairs_of_one_seed(monkeypatch: pytest.Monkey
 def test_a_difference_comes_with_its_interval() -> None:
     mean, half = precision.difference([(0.0, 1.0), (0.0, 2.0), (0.0, 3.0)])
     assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+
+
+def test_the_plan_is_what_the_records_give() -> None:
+    shown = plan.PAGE.read_text(encoding="utf-8")
+    assert all(" | ".join(line) in shown for line in plan.lines())
+    much = {what: takes for what, takes, _ in plan.lines()}
+    assert much["tables"] == "282 GB"  # 1.1 thousand million rows of 64 numbers of 4 bytes
+    assert much["an HNSW index of all items"].startswith("51 GB")
