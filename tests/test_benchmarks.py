@@ -11,7 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import against_reference, compiled, floor, gpu, plugin_cost, precision, setting, speed
+from benchmarks import against_reference, compiled, floor, gpu, plan, plugin_cost, precision, setting, speed
 from prismrec.data.dataset import Dataset
 from prismrec.data.synthetic import draw
 from prismrec.models import MODELS
