@@ -160,9 +160,9 @@ def test_whatever_trains_and_validates_holds_no_test_row(monkeypatch: pytest.Mon
     given: list[Dataset] = []
     assemble, of = experiment.assemble, Evaluator.of
 
-    def assembling(cfg: RunConfig, data: Dataset, device: torch.device) -> Any:
+    def assembling(cfg: RunConfig, data: Dataset, *rest: Any) -> Any:
         given.append(data)
-        return assemble(cfg, data, device)
+        return assemble(cfg, data, *rest)
 
     def evaluating(data: Dataset, part: str, *rest: Any) -> Evaluator:
         if part == "valid" and len(given) < 2:

@@ -187,7 +187,8 @@ def test_packaged_settings_of_a_model_are_for_different_data() -> None:
 OPTIONS: dict[str, set[str]] = {
     "": {"--version", "--debug"},
     "train": {"data", "--model", "-m", "--plugin", "-p", "--config", "-c", "--set", "--protocol", "--seed", "--device",
-              "--threads", "--out", "-o", "--resume", "--warm-start", "--track", "--workers", "--ray", "--quiet", "-q"},
+              "--threads", "--out", "-o", "--resume", "--warm-start", "--track", "--workers", "--ray", "--shard",
+              "--quiet", "-q"},
     "tune": {"data", "--model", "-m", "--plugin", "-p", "--config", "-c", "--set", "--space", "--sampler", "--pruner",
              "--trials", "-n", "--hours", "--threads", "--jobs", "-j", "--storage", "--protocol", "--seed", "--device",
              "--out", "-o", "--resume", "--quiet", "-q"},

@@ -12,6 +12,7 @@ from rich.console import Console
 from prismrec import cluster
 from prismrec.cli import crew as crew_
 from prismrec.cli import options
+from prismrec.cli.crew import Many
 from prismrec.cli.tables import show_metrics, stdout
 from prismrec.cli.watch import Screen, interrupted, say
 from prismrec.errors import PrismError
@@ -47,6 +48,9 @@ def train(
     ray: Annotated[
         str, typer.Option("--ray", help=f"Where the processes run: {cluster.HELP} (here).", show_default=False)
     ] = "",
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Each process takes whole batches and holds its part of the tables.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model, choose the epoch on validation, and evaluate it once on the test split.
@@ -60,6 +64,8 @@ def train(
     Example: **prismrec train data/large --model vbpr --workers 4 --out runs/large**
 
     Example: **prismrec train data/large --model vbpr --workers 4 --ray auto --out runs/large**
+
+    Example: **prismrec train data/large --model bpr --workers 4 --shard --out runs/large**
     """
     from prismrec import experiment, parallel
     from prismrec.data.sources import read
@@ -67,6 +73,9 @@ def train(
     from prismrec.recipes import recipe_named
 
     console = Console(stderr=True, quiet=quiet or parallel.helper())
+    many = Many(workers, ray, shard)
+    if shard and workers == 1 and not parallel.called():
+        raise PrismError("--shard spreads tables over several processes; say how many with --workers.")
     if resume is not None:
         given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
                  "--seed": seed, "--device": device, "--threads": threads, "--out": out,
@@ -78,8 +87,7 @@ def train(
             console,
             quiet,
             track or (),
-            workers,
-            ray,
+            many,
         )
         return
     if data is None:
@@ -115,7 +123,7 @@ def train(
 
         for line in warm.start(warm_start, cfg, dataset, folder, data).sentences():
             say(console, line)
-    _run(cfg, dataset, source, folder, data, console, quiet, track or (), workers, ray)
+    _run(cfg, dataset, source, folder, data, console, quiet, track or (), many)
 
 
 def _earlier(run: Path, given: dict[str, object]) -> Path:
@@ -138,8 +146,7 @@ def _resume(
     console: Console,
     quiet: bool,
     track: Sequence[str],
-    workers: int,
-    ray: str,
+    many: Many,
 ) -> None:
     """Go on with an interrupted run, or say that it is finished."""
     from prismrec import parallel, run_folder
@@ -158,7 +165,7 @@ def _resume(
         return
     where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
     say(console, f"reading {where} …", "dim")
-    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track, workers, ray)
+    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track, many)
 
 
 def _run(
@@ -170,36 +177,32 @@ def _run(
     console: Console,
     quiet: bool,
     track: Sequence[str],
-    workers: int,
-    ray: str,
+    many: Many,
 ) -> None:
     """Train in this process, or start those that train together; in the end the result is told once."""
     from prismrec import parallel, run_folder
 
-    many = (f" --workers {workers}" if workers > 1 else "") + (f" --ray {ray}" if ray else "")
     try:
-        if (workers > 1 or ray) and not parallel.called():
+        if many and not parallel.called():
             run_folder.check_free(folder, cfg, dataset)
             with run_folder.held(folder, cfg, dataset, where):
                 pass  # its settings stand there: that is what the processes go on with
-            if ray:
-                threads = cfg.run.threads or 1
-                crew_.launch_on(ray, workers, folder, cfg.run.device, threads, quiet=quiet, track=list(track))
+            if many.ray:
+                crew_.launch_on(many, folder, cfg.run, quiet=quiet, track=list(track))
                 _conclude(run_folder.saved_result(folder), folder, quiet)
-                return
-            options_ = [*(["-q"] if quiet else []), *(text for name in track for text in ("--track", name))]
-            crew_.launch(workers, ["train", "--resume", str(folder), *options_])
+            else:
+                crew_.launch(many, folder, [*(["-q"] if quiet else []), *(f"--track={name}" for name in track)])
             return
-        summary = _together(cfg, dataset, source, folder, where, console, track)
+        summary = _together(cfg, dataset, source, folder, where, console, track, many.shard)
     except KeyboardInterrupt:
         if not parallel.called():  # whoever started several says it once
-            interrupted(f"prismrec train --resume {folder}{many}")
+            interrupted(many.again(folder))
         raise typer.Exit(130) from None
     if summary is not None:
         _conclude(summary, folder, quiet)
 
 
-def train_part(folder: Path, quiet: bool, track: Sequence[str]) -> None:
+def train_part(folder: Path, quiet: bool, track: Sequence[str], shard: bool) -> None:
     """Go on with the run in ``folder`` as one of the processes that train it, wherever this one was started."""
     from prismrec import parallel, run_folder
     from prismrec.data.sources import read
@@ -207,7 +210,7 @@ def train_part(folder: Path, quiet: bool, track: Sequence[str]) -> None:
     cfg, known = run_folder.saved_config(folder)
     if not run_folder.finished(folder):
         console = Console(stderr=True, quiet=quiet or parallel.helper())
-        _together(cfg, read(known["path"]), str(folder / "config.yaml"), folder, known["path"], console, track)
+        _together(cfg, read(known["path"]), str(folder / "config.yaml"), folder, known["path"], console, track, shard)
 
 
 def _together(
@@ -218,13 +221,14 @@ def _together(
     where: str,
     console: Console,
     track: Sequence[str],
+    shard: bool,
 ) -> dict[str, Any] | None:
     """Train among the processes that this one was started with: the first says what came of it, the others nothing."""
     from prismrec import experiment, parallel
     from prismrec.machine import pick_device
     from prismrec.tracking import tracked
 
-    with parallel.joined(pick_device(cfg.run.device)) as crew:
+    with parallel.joined(pick_device(cfg.run.device), shard) as crew:
         if not crew.first:
             experiment.assist(cfg, dataset, folder, crew)
             return None
