@@ -185,6 +185,10 @@ class _Device(TorchFunctionMode):
 class _Factories(TorchDispatchMode):
     """Makes tensors where they are asked for."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:  # nothing is compiled here, and asking for it takes a second
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         device = kwargs.get("device")

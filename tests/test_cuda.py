@@ -80,7 +80,7 @@ def few_steps(
     ctx = on(device, context())
     assembly = made(pair[0], ctx, [(kind, kind.Config(**(plugin or {}))) for kind in pair[1]], **(model or {}))
     rows = (ctx.user, ctx.item, ctx.weight, ctx.n_users, ctx.n_items)
-    sampler = Sampler(*rows, batch_size=24, n_neg=assembly.n_neg, n_fresh=assembly.n_fresh)
+    sampler = Sampler(*rows, batch_size=40, n_neg=assembly.n_neg, n_fresh=assembly.n_fresh)
     optimizer = torch.optim.SGD(assembly.parameters(), lr=0.01)
     waits = []
     for epoch in range(2):
