@@ -64,7 +64,8 @@ def text(about: dict[str, Any], device: str, origin: str, found: dict[str, dict[
         ]
         rows.append([name, *cells])
     header = ["model", "plain ms", "compiled ms", "change", "plain best", "compiled best", "first s"]
-    said = f"On {device}. Data: {origin}; batch 2048, d = 64. Medians of a step, Adam included, and the least disturbed step."
+    said = f"On {device}. Data: {origin}; batch 2048, d = 64. Medians of a step, Adam included, and the least disturbed step. "
+    said += "Where the load average says that the machine was busy, only the comparison counts: steps alternate."
     return "\n\n".join(["# Plain and compiled steps", heading(about), said, table(header, rows)])
 
 
