@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from prismrec import cluster
 from prismrec.cli import options
 from prismrec.cli.watch import interrupted, say
 from prismrec.errors import PrismError
 
 if TYPE_CHECKING:
+    from prismrec.studies.jobs import Work
     from prismrec.studies.search import Asked
 
 _TRIALS = 20  # where neither trials nor hours are asked for
@@ -74,6 +79,9 @@ def tune(
             "--storage", help="URL of a database that machines share (a file in the folder).", show_default=False
         ),
     ] = None,
+    ray: Annotated[
+        str, typer.Option("--ray", help=f"Where trials run: {cluster.HELP} (here).", show_default=False)
+    ] = "",
     protocol: options.Protocol = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the search and of every trial (999).")] = None,
     device: options.Device = None,
@@ -90,6 +98,8 @@ def tune(
     Example: **prismrec tune data/baby --model freedom --space paper --out studies/parity**
 
     Example: **prismrec tune --resume studies/parity --jobs 2**
+
+    Example: **prismrec tune data/baby --model freedom --ray auto --storage postgresql+psycopg://me@db/searches**
     """
     from prismrec.io import locked
     from prismrec.studies.search_folder import locate, recall, settle
@@ -104,7 +114,7 @@ def tune(
         if named:
             raise PrismError(
                 f"--resume goes on with what {resume / 'study.yaml'} asks; leave out {', '.join(named)}, or begin another "
-                "search. A new budget (--trials, --hours), --jobs and --storage may be given."
+                "search. A new budget (--trials, --hours), --jobs, --storage and --ray may be given."
             )
         folder, asked = resume, locate(recall(resume, storage or ""), data)
         if any(budget.values()):
@@ -116,7 +126,7 @@ def tune(
         asked = asked.model_copy(update={"storage": storage or ""})
     asked = settle(folder, asked)
     with locked(folder):
-        _search(asked, folder, jobs, console, quiet)
+        _search(asked, folder, jobs, console, quiet, ray)
 
 
 def _ask(
@@ -187,20 +197,20 @@ def _ask(
     )
 
 
-def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quiet: bool) -> None:
+def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quiet: bool, ray: str) -> None:
     from prismrec.cli.trials import Progress, announce, conclude
-    from prismrec.machine import at_once
     from prismrec.studies.search import Search
 
     run = asked.cfg.run
-    search = Search(asked, folder, jobs or at_once(run.device, run.threads), asked.storage)
-    announce(console, search)
     try:
-        with Progress(console, search) as progress:
-            for trial in search.run():
-                progress.ended(trial)
+        with _hands(jobs, run.device, run.threads or 1, ray) as (at_once, doing):
+            search = Search(asked, folder, at_once, asked.storage)
+            announce(console, search)
+            with Progress(console, search) as progress:
+                for trial in search.run(doing):
+                    progress.ended(trial)
     except KeyboardInterrupt:
-        told = " --storage URL" if asked.storage else ""
+        told = (" --storage URL" if asked.storage else "") + (f" --ray {ray}" if ray else "")
         interrupted(f"prismrec tune --resume {folder}{told}")
         raise typer.Exit(130) from None
     from prismrec.report.search import write_search  # draws figures: late
@@ -209,3 +219,16 @@ def _search(asked: Asked, folder: Path, jobs: int | None, console: Console, quie
         why = [trial.error for trial in search.trials() if trial.error][-1:]
         raise PrismError(" ".join(["No trial was trained to its end, so there is nothing to choose.", *why]))
     conclude(search, write_search(folder, asked.data.name), quiet)
+
+
+@contextmanager
+def _hands(jobs: int | None, device: str, threads: int, ray: str) -> Iterator[tuple[int, Work | None]]:
+    """How many trials at a time, and who does them, if not this machine: a Ray cluster."""
+    from prismrec.machine import at_once, cores
+    from prismrec.studies.cluster_jobs import room, work_on
+
+    if not ray:
+        yield jobs or at_once(device, threads), None
+        return
+    with cluster.cluster(ray, threads * (jobs or max(1, cores() // threads))):
+        yield jobs or room(threads), partial(work_on, cpus=threads, gpus=float(device.startswith("cuda")))

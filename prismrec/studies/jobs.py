@@ -55,6 +55,10 @@ class _Worker:
     task: Task | None = None
 
 
+Work = Callable[[Iterable["Task | None"], int], Iterator[Outcome]]
+"""Who does tasks: ``work``, or its like elsewhere."""
+
+
 def work(tasks: Iterable[Task | None], jobs: int) -> Iterator[Outcome]:
     """Outcomes in the order in which tasks end, of at most ``jobs`` ≥ 1 processes at a time.
 
@@ -161,13 +165,17 @@ def _serve(pipe: connection.Connection) -> None:
             do, arguments = pipe.recv()
         except EOFError:
             return
-        try:
-            said: tuple[Any, str, str] = (do(*arguments), "", "")
-        except PrismError as error:
-            said = (None, str(error), "")
-        except Exception as error:
-            said = (None, f"{type(error).__name__}: {error}", traceback.format_exc())
-        pipe.send(said)
+        pipe.send(said(do, arguments))
+
+
+def said(do: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str, str]:
+    """What ``do(*arguments)`` came to: its value, or the sentence of its error and where it was, as ``Outcome`` has them."""
+    try:
+        return do(*arguments), "", ""
+    except PrismError as error:
+        return None, str(error), ""
+    except Exception as error:
+        return None, f"{type(error).__name__}: {error}", traceback.format_exc()
 
 
 def _leave_with_parent() -> None:

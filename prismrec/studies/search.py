@@ -31,7 +31,7 @@ from prismrec.models import Strict
 from prismrec.run_folder import finished
 from prismrec.space import Space
 from prismrec.studies import search_sampling as sampling
-from prismrec.studies.jobs import Outcome, Task, work
+from prismrec.studies.jobs import Outcome, Task, Work, work
 from prismrec.studies.search_sampling import PrunerName, SamplerName
 from prismrec.studies.search_space import apply, check_space, parse_space, standing, written
 from prismrec.studies.search_trial import Order, attempt
@@ -218,9 +218,9 @@ class Search:
             raise PrismError(f"All of the first {len(failed)} trials failed; the last one said: {failed[-1].error}")
         return next(trial for trial in trials if trial.number == number)
 
-    def run(self) -> Iterator[Trial]:
-        """Do all that is left, ``jobs`` at a time: each trial as it ends."""
-        for outcome in work(iter(self.next, None), self.jobs):
+    def run(self, doing: Work | None = None) -> Iterator[Trial]:
+        """Do all that is left, ``jobs`` at a time: each trial as it ends. ``doing``: who does it, if not this machine."""
+        for outcome in (doing or work)(iter(self.next, None), self.jobs):
             yield self.take(outcome)
         self.write(self.trials())
 
@@ -291,7 +291,7 @@ class Search:
             trial.number,
             replace(cfg, run=run).tree(),
             self.asked.data.path,
-            self.folder_of(trial.number),
+            self.folder_of(trial.number).resolve(),
             self.url,
             self.asked.name,
             self.asked.pruner,
