@@ -21,7 +21,7 @@ from prismrec.errors import PrismError
 from prismrec.types import Batch, Sizes
 
 Pool = Literal["seen", "all"]
-_STRETCH = 1 << 24  # rows whose negatives are drawn together, at least: what an epoch holds at once does not grow with it
+_STRETCH = 1 << 24  # rows whose negatives are drawn together: what an epoch holds at once does not grow with it
 _STREAMS = 1 << 22  # numbers of random streams for each stretch
 _ROUNDS = 30  # rejections before the few rows left are drawn from their exact complement
 
@@ -121,7 +121,8 @@ class Sampler:
         own = key.div(columns, rounding_mode="floor")
         first = key[F.pad(own.diff() != 0, (1, 0), value=True)]  # of each batch and value, the first column
         where = first.div(n * columns, rounding_mode="floor") * columns + first % columns
-        found = torch.bincount(where, minlength=math.ceil(len(ids) / self.batch_size) * columns).view(-1, columns).cumsum(1)
+        batches = math.ceil(len(ids) / self.batch_size)
+        found = torch.bincount(where, minlength=batches * columns).view(-1, columns).cumsum(1)
         counts: list[list[int]] = found.tolist()
         return counts
 
