@@ -186,7 +186,8 @@ def _inverse_lengths(x: Tensor) -> Tensor:
 
     A row of which dropout left a hyperedge that hardly anything belongs to is as short as that.
     """
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12).reciprocal()
+    lengths: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return lengths.clamp_min(1e-12).reciprocal()
 
 
 def _linear(width: int, to: int) -> nn.Linear:
