@@ -20,6 +20,7 @@ MGDN = (
 )
 MIG_GT: Settings = {**EACH, "train.batch_size": 8000, "train.epochs": 300, "train.every": 20, "train.patience": 5}
 # what its authors take, and around it; the published port ranks by the inner product, which leaves popular items an advantage
+WEIGHTS: list[Settings] = [{"model.weight": weight} for weight in (0.1, 0.01, 0.5)]
 SLMREC: Settings = {"model.score": "dot", "train.weight_decay": 1e-4}
 MMSSL: Settings = {"train.optimizer": "adamw", "train.lr": 5.5e-4, "train.weight_decay": 0.01, "train.batch_size": 1024}
 REARM: Settings = {"train.optimizer": "adamw", "train.lr": 5e-5, "train.weight_decay": 5e-4}
@@ -59,7 +60,7 @@ ARMS: tuple[Arm, ...] = (
     Arm(
         "slmrec",
         "slmrec",
-        (*({"model.weight": w} for w in (0.1, 0.01, 0.5)), *({**SLMREC, "train.lr": lr} for lr in (1e-3, 1e-2, 1e-4))),
+        (*vary({"model.score": "cosine"}, *WEIGHTS), *vary(SLMREC, {"train.lr": 1e-3}, {"train.lr": 1e-2})),
         published=baby(0.0772, 0.0354),
     ),
     Arm("mmssl", "mmssl", (MMSSL,), published=baby(0.0971, 0.0420)),
