@@ -14,7 +14,7 @@ from typing import Any
 from prismrec.errors import PrismError
 
 LOCAL = "local"
-HELP = "a Ray cluster: its address, auto, or local for one of this machine"
+HELP = "the address of a Ray cluster, auto, or local for one of this machine"
 
 
 @contextmanager
