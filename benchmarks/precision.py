@@ -100,8 +100,8 @@ def text(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
             heading(about),
             f"Autocast on a CPU; {settings}, each model's other settings its defaults. Test part, at the epoch that validation "
             "chose; pairs share a seed. `benchmarks/precision.py` says more. A difference whose interval holds 0 is none that "
-            "these seeds can tell; of two or three seeds little can be told. BPR and LightGCN are left out: without dense products they "
-            "train to the same bits.",
+            "these seeds can tell; of two or three seeds little can be told. BPR and LightGCN are left out: without dense "
+            "products they train to the same bits.",
             table(header, rows(records)),
         ]
     )
