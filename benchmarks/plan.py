@@ -127,7 +127,7 @@ def lines() -> list[Line]:
         ),
         (
             "a day",
-            f"{sum(daily.values()):.0f} h of a machine: {PRICE * sum(daily.values()):.0f}",
+            f"{sum(daily.values()):.0f} h of a machine, {PRICE * sum(daily.values()):.0f} of your currency",
             ", ".join(f"{what} {much:.0f}" for what, much in daily.items()),
         ),
     ]
