@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from prismrec.errors import PrismError
-from prismrec.studies.jobs import Outcome, Task, said
+from prismrec.studies.jobs import Outcome, Task, Waiting, said
 
 _RETRIES = 3  # times that a task is begun again whose process or machine was lost
 
@@ -26,22 +25,12 @@ def work_on(tasks: Iterable[Task | None], jobs: int, cpus: int, gpus: float = 0.
     import ray
 
     do = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES)(said)
-    waiting, over = iter(tasks), False
-    going: dict[Any, Task] = {}
+    waiting, going = Waiting(iter(tasks), jobs), dict[Any, Task]()
     try:
         while True:
-            while not over and len(going) < jobs:
-                try:
-                    task = next(waiting)
-                except StopIteration:
-                    over = True
-                    break
-                if task is None:
-                    break
+            for task in waiting.taken(lambda: len(going)):
                 going[do.remote(task.do, task.arguments)] = task
-            if not going:
-                if not over:
-                    raise PrismError("A study waits for the outcome of a task, and none is being done.")
+            if waiting.ended(len(going)):
                 return
             (ended,), _ = ray.wait(list(going))
             task = going.pop(ended)

@@ -59,6 +59,33 @@ Work = Callable[[Iterable["Task | None"], int], Iterator[Outcome]]
 """Who does tasks: ``work``, or its like elsewhere."""
 
 
+@dataclass
+class Waiting:
+    """Tasks that are asked for one by one, as long as fewer than ``jobs`` of them are being done."""
+
+    tasks: Iterator[Task | None]
+    jobs: int
+    over: bool = False
+
+    def taken(self, doing: Callable[[], int]) -> Iterator[Task]:
+        """Those to begin now, where ``doing`` says how many are being done."""
+        while not self.over and doing() < self.jobs:
+            try:
+                task = next(self.tasks)
+            except StopIteration:
+                self.over = True
+                return
+            if task is None:  # nothing now: ask again after the next outcome
+                return
+            yield task
+
+    def ended(self, doing: int) -> bool:
+        """Whether nothing is left to wait for, with ``doing`` tasks being done."""
+        if not doing and not self.over:
+            raise PrismError("A study waits for the outcome of a task, and none is being done.")
+        return not doing
+
+
 def work(tasks: Iterable[Task | None], jobs: int) -> Iterator[Outcome]:
     """Outcomes in the order in which tasks end, of at most ``jobs`` ≥ 1 processes at a time.
 
@@ -66,24 +93,14 @@ def work(tasks: Iterable[Task | None], jobs: int) -> Iterator[Outcome]:
     give ``None`` as "nothing now, ask again after the next outcome". A task that fails, or whose process is killed, is an
     outcome with an ``error``; the others go on.
     """
-    waiting = iter(tasks)
+    waiting = Waiting(iter(tasks), jobs)
     workers: list[_Worker] = []
-    over = False
     try:
         while True:
-            while not over and sum(worker.task is not None for worker in workers) < jobs:
-                try:
-                    task = next(waiting)
-                except StopIteration:
-                    over = True
-                    break
-                if task is None:
-                    break
+            for task in waiting.taken(lambda: sum(worker.task is not None for worker in workers)):
                 _give(workers, task)
             busy = [worker for worker in workers if worker.task is not None]
-            if not busy:
-                if not over:
-                    raise PrismError("A study waits for the outcome of a task, and none is being done.")
+            if waiting.ended(len(busy)):
                 return
             ready = set(connection.wait([end for worker in busy for end in (worker.pipe, worker.process.sentinel)]))
             for worker in busy:
