@@ -1,19 +1,24 @@
-"""One training of a round, on one thread: what came of it on validation, and, asked apart, on the test part."""
+"""One training of a round, on one thread: what came of it on validation, and, asked apart, on the test part.
+
+A training that was killed goes on from its last checkpoint, in a folder beside its weights.
+"""
 
 from __future__ import annotations
 
 import base64
+import shutil
 import statistics
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prismrec.io import load_tensors, save_tensors
+from prismrec.io import load_tensors, read_json, save_tensors, write_json
 
 if TYPE_CHECKING:
     from benchmarks.rounds import Arm, Record, Settings
+    from prismrec.checkpoint import Checkpoints
     from prismrec.data.dataset import Dataset
     from prismrec.types import Reps
 
@@ -24,7 +29,6 @@ def train(arm: Arm, settings: Settings, folder: Path, data: str, seed: int, weig
     """Train an arm with ``settings``, keep ``weights`` if its test part may be asked for, say what came of it on validation."""
     import torch
 
-    from benchmarks.speed import Stopwatch
     from prismrec.data.sources import read
     from prismrec.evaluate import Evaluator, protocol
     from prismrec.experiment import assemble, configure
@@ -38,17 +42,17 @@ def train(arm: Arm, settings: Settings, folder: Path, data: str, seed: int, weig
     plain.write_text(f"model: {{name: {arm.model}}}\n", encoding="utf-8")
     asked = {"train.metric": arm.metric, **settings}
     cfg, _ = configure(dataset, arm.model, arm.plugins, plain, settings=asked, protocol=PROTOCOL, threads=1, seed=seed)
-    watch = Stopwatch()
+    checkpoints = _checkpoints(weights.with_suffix(""), {"config": cfg.tree(), "fingerprint": dataset.fingerprint})
     with cpu_threads(1), memory_kept():
         validate = Evaluator.of(dataset, "valid", protocol(PROTOCOL), arm.metrics, cpu)
         assembly, sampler = assemble(cfg, dataset, cpu)
         trained: Record = {}
         if assembly.trainable:
-            progress = fit(assembly, sampler, validate, cfg.train, None, watch)
+            progress = fit(assembly, sampler, validate, cfg.train, checkpoints)
             trained = {"epochs": progress.epoch, "best_epoch": progress.best_epoch}
             trained |= {
                 "seconds": round(progress.seconds, 1),
-                "seconds_epoch": round(statistics.median(watch.epochs), 2),
+                "seconds_epoch": round(statistics.median(r["seconds"] for r in progress.history), 2),
             }
         reps = assembly.represent()
         valid = validate(reps)
@@ -58,6 +62,7 @@ def train(arm: Arm, settings: Settings, folder: Path, data: str, seed: int, weig
     directions = {k: int(v.any(0).sum()) for k, v in state.items() if ".basis_" in k}
     if arm.test != "never":
         save_tensors(weights, {k: v.contiguous() for k, v in state.items()})
+    shutil.rmtree(checkpoints.folder)
     return {
         "arm": arm.name,
         "data": data,
@@ -70,6 +75,18 @@ def train(arm: Arm, settings: Settings, folder: Path, data: str, seed: int, weig
         **({"directions": directions} if directions else {}),
         "peak_mb": round(peak_memory_mb(cpu) or 0),
     }
+
+
+def _checkpoints(folder: Path, of: dict[str, Any]) -> Checkpoints:
+    """Those of the training that ``of`` describes; what another one left in the folder is dropped."""
+    from prismrec.checkpoint import Checkpoints
+
+    said = folder / "of.json"
+    if folder.exists() and not (said.exists() and read_json(said) == of):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(said, of)
+    return Checkpoints(folder)
 
 
 def subset_shares(reps: Reps, dataset: Dataset, k: int) -> dict[str, float]:

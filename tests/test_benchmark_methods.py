@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of the package")
 
-from benchmarks import choices, models_plan, rounds, rounds_table
+from benchmarks import choices, models_plan, rounds, rounds_table, rounds_train
 from benchmarks.methods_plan import ARMS, ROUND, TRIALS
 from benchmarks.rounds import Arm, Round
 from benchmarks.rounds_train import pack, unpack
+from prismrec import train
 from prismrec.config import assign, resolve
 from prismrec.data.store import save
 from prismrec.data.synthetic import draw
@@ -116,3 +118,37 @@ def test_a_round_trains_what_is_due_keeps_its_records_and_sees_the_test_part_wit
     assert sum(f"| {model} |" in line for line in page) == 2
     trial = plan.trials(arm, "shop")[0]
     assert "test" not in trial and trial["valid"] == runs[3]["valid"]
+
+
+def test_a_training_that_was_killed_goes_on_where_it_was_and_one_of_other_settings_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = draw(n_users=60, n_items=40, interactions=8, seed=1).dataset
+    save(shop, tmp_path / "shop")
+    arm = Arm("bpr", "bpr", ({},))
+    small = {"model.dim": 8, "train.epochs": 4, "train.checkpoint_seconds": 0.0}
+    begun: list[int] = []
+    real = train._train_epoch
+
+    def epoch(*given: Any) -> Any:
+        begun.append(given[5])
+        if begun == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    def run(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+        found = rounds_train.train(arm, settings, tmp_path, "shop", 3, tmp_path / "work" / f"{name}.safetensors")
+        return {key: found[key] for key in ("valid", "epochs", "best_epoch")}
+
+    whole = run("whole", small)
+    monkeypatch.setattr(train, "_train_epoch", epoch)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", small)
+    assert run("cut", small) == whole and begun == [0, 1, 2, 2, 3]
+    with pytest.raises(KeyboardInterrupt):  # at its third epoch
+        begun.clear()
+        run("cut", small)
+    begun.clear()
+    run("cut", {**small, "model.dim": 4})
+    assert begun[0] == 0
+    assert not any(path.is_dir() for path in (tmp_path / "work").iterdir())
