@@ -14,6 +14,7 @@ the preferences of every modality; there, on those for pictures. 5. Any number o
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -102,8 +103,8 @@ class MMGCN(Model):
             for layer in self.convolutions[m].children():
                 # users hear their items, items their users
                 user, item = (
-                    layer(user, self.over_items(item), self.user),
-                    layer(item, self.over_users(user), self.item),
+                    layer(user, item, self.over_items, self.user),
+                    layer(item, user, self.over_users, self.item),
                 )
             modal[m] = user, Rows(item)
         share = len(modal) if self.cfg.fuse == "mean" else 1
@@ -122,9 +123,9 @@ class MMGCN(Model):
 
 
 class _Convolution(nn.Module):
-    """One layer for users or items: own rows x (n, w) and the means over their neighbours' (n, w) → (n, d).
+    """One layer for users or items: own rows x (n, w), the other side's (n', w) and who hears whom → (n, d).
 
-    φ(G [h ; x̂]) or φ(G h + x̂), with h = φ(C mean) and x̂ = φ(L x) + e.
+    φ(G [h ; x̂]) or φ(G h + x̂), with h = φ(C mean), the mean over a node's neighbours, and x̂ = φ(L x) + e.
     """
 
     def __init__(self, width: int, dim: int, combine: Combine, first: bool) -> None:
@@ -136,8 +137,10 @@ class _Convolution(nn.Module):
         for linear in (self.message, self.own, *([self.join] if first else [])):
             nn.init.xavier_normal_(linear.weight)
 
-    def forward(self, x: Tensor, mean: Tensor, ids: Tensor) -> Tensor:
-        h, own = F.leaky_relu(self.message(mean)), F.leaky_relu(self.own(x)) + ids
+    def forward(self, x: Tensor, others: Tensor, mean: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+        # C and the mean commute: it costs less where there are fewer rows
+        heard = mean(self.message(others)) if len(others) < len(x) else self.message(mean(others))
+        h, own = F.leaky_relu(heard), F.leaky_relu(self.own(x)) + ids
         if not self.concat:
             return F.leaky_relu(self.join(h) + own)
         # two products in place of one with the concatenation, which would be copied
