@@ -58,12 +58,7 @@ def cold(
         raise PrismError("Name data and models. Example: prismrec cold data/shop-cold --model vbpr,freedom")
     say(console, f"reading {data} …", "dim")
     dataset = read(data)
-    run: dict[str, Any] = {
-        "protocol": None if protocol is None else protocol.value,
-        "seed": seed,
-        "device": device,
-        "threads": threads,
-    }
+    run = options.of_run(protocol, seed, device, threads)
     wanted = [(name, ()) for name in study.FLOORS] + [(name, assign or ()) for name in split(model)]
     arms = []
     for name, settings in dict(wanted).items():

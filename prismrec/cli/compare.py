@@ -77,12 +77,11 @@ def compare(
     dataset.require("train", "valid", "test")
     for note in notes:
         say(console, note, "dim")
-    run = {"protocol": None if protocol is None else protocol.value, "seed": seed, "device": device, "threads": threads}
-    known = {key: value for key, value in run.items() if value is not None}
+    run = options.of_run(protocol, seed, device, threads)
     question = Question(
         kind="compare",
         data=DataOf.of(dataset, data),
-        arms=arms(wanted, assign or (), known, space, seeds),
+        arms=arms(wanted, assign or (), run, space, seeds),
         trials=trials,
     )
     check(question)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,12 @@ PluginNames = Annotated[list[str] | None, typer.Option("--plugin", "-p", help="A
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="A YAML file of settings, such as a search's best.yaml.")
 ]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One setting, such as model.layers=3 or clear.rank=4; may be repeated. A search keeps it."
+    ),
+]
 Protocol = Annotated[
     ProtocolName | None,
     typer.Option(
@@ -58,3 +64,9 @@ Jobs = Annotated[
 Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with a study.")]
 Format = Annotated[TableFormat, typer.Option("--format", "-f", help="How to print.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+
+
+def of_run(protocol: ProtocolName | None, seed: int | None, device: str | None, threads: int | None) -> dict[str, Any]:
+    """The settings under ``run`` that options gave: plain values, those that were left out absent."""
+    given = {"protocol": protocol and protocol.value, "seed": seed, "device": device, "threads": threads}
+    return {key: value for key, value in given.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,14 +23,29 @@ if TYPE_CHECKING:
     from prismrec.data.dataset import Dataset
 
 
+@dataclass(frozen=True)
+class Training:
+    """A run that is asked for: its settings and where they come from, its data and where they lie, its folder.
+
+    ``many``: the processes that train it; ``track``: the trackers that hear of it; ``quiet``: whether only the result is told.
+    """
+
+    cfg: RunConfig
+    source: str
+    dataset: Dataset
+    where: str
+    folder: Path
+    many: Many
+    track: tuple[str, ...] = ()
+    quiet: bool = False
+
+
 def train(
     data: options.Data = None,
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
     config: options.Config = None,
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, such as model.layers=3 or clear.rank=4.")
-    ] = None,
+    assign: options.Assign = None,
     protocol: options.Protocol = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random (999).")] = None,
     device: options.Device = None,
@@ -72,7 +88,7 @@ def train(
     from prismrec.plugins import plugin_named
     from prismrec.recipes import recipe_named
 
-    console = Console(stderr=True, quiet=quiet or parallel.helper())
+    console = _console(quiet)
     many = Many(workers, ray, shard)
     if shard and workers == 1 and not parallel.called():
         raise PrismError("--shard spreads tables over several processes; say how many with --workers.")
@@ -80,15 +96,7 @@ def train(
         given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
                  "--seed": seed, "--device": device, "--threads": threads, "--out": out,
                  "--warm-start": warm_start}  # fmt: skip
-        _resume(
-            resume,
-            data,
-            [name for name, value in given.items() if value is not None],
-            console,
-            quiet,
-            track or (),
-            many,
-        )
+        _resume(resume, data, [name for name, value in given.items() if value is not None], many, track or (), quiet)
         return
     if data is None:
         raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")
@@ -106,24 +114,22 @@ def train(
         )
     say(console, f"reading {data} …", "dim")
     dataset = read(data)
-    cfg, source = experiment.configure(
-        dataset,
-        model,
-        plugin or (),
-        config,
-        assign or (),
-        protocol=None if protocol is None else protocol.value,
-        seed=seed,
-        device=device,
-        threads=threads,
-    )
+    run = options.of_run(protocol, seed, device, threads)
+    cfg, source = experiment.configure(dataset, model, plugin or (), config, assign or (), **run)
     folder = out or _free(Path("runs") / f"{dataset.name}-{cfg.label}-seed{cfg.run.seed}")
     if warm_start is not None:
         from prismrec import warm
 
         for line in warm.start(warm_start, cfg, dataset, folder, data).sentences():
             say(console, line)
-    _run(cfg, dataset, source, folder, data, console, quiet, track or (), many)
+    _run(Training(cfg, source, dataset, data, folder, many, tuple(track or ()), quiet))
+
+
+def _console(quiet: bool) -> Console:
+    """Where progress is told: of several processes that train together, the first one tells it."""
+    from prismrec import parallel
+
+    return Console(stderr=True, quiet=quiet or parallel.helper())
 
 
 def _earlier(run: Path, given: dict[str, object]) -> Path:
@@ -139,15 +145,7 @@ def _earlier(run: Path, given: dict[str, object]) -> Path:
     return run / "config.yaml"
 
 
-def _resume(
-    folder: Path,
-    data: str | None,
-    given: list[str],
-    console: Console,
-    quiet: bool,
-    track: Sequence[str],
-    many: Many,
-) -> None:
+def _resume(folder: Path, data: str | None, given: list[str], many: Many, track: Sequence[str], quiet: bool) -> None:
     """Go on with an interrupted run, or say that it is finished."""
     from prismrec import parallel, run_folder
     from prismrec.data.sources import read
@@ -157,6 +155,7 @@ def _resume(
         raise PrismError(
             f"--resume goes on with the settings in {folder / 'config.yaml'}; leave out {', '.join(given)}, or train a new run."
         )
+    console = _console(quiet)
     cfg, known = run_folder.saved_config(folder)
     if run_folder.finished(folder):
         say(console, f"{folder} is finished; there is nothing to resume.", "dim")
@@ -165,35 +164,26 @@ def _resume(
         return
     where = data_of(folder, known, data, f"prismrec train DATA --resume {folder}")
     say(console, f"reading {where} …", "dim")
-    _run(cfg, read(where), str(folder / "config.yaml"), folder, where, console, quiet, track, many)
+    _run(Training(cfg, str(folder / "config.yaml"), read(where), where, folder, many, tuple(track), quiet))
 
 
-def _run(
-    cfg: RunConfig,
-    dataset: Dataset,
-    source: str,
-    folder: Path,
-    where: str,
-    console: Console,
-    quiet: bool,
-    track: Sequence[str],
-    many: Many,
-) -> None:
+def _run(asked: Training) -> None:
     """Train in this process, or start those that train together; in the end the result is told once."""
     from prismrec import parallel, run_folder
 
+    folder, many, quiet = asked.folder, asked.many, asked.quiet
     try:
         if many and not parallel.called():
-            run_folder.check_free(folder, cfg, dataset)
-            with run_folder.held(folder, cfg, dataset, where):
+            run_folder.check_free(folder, asked.cfg, asked.dataset)
+            with run_folder.held(folder, asked.cfg, asked.dataset, asked.where):
                 pass  # its settings stand there: that is what the processes go on with
             if many.ray:
-                crew_.launch_on(many, folder, cfg.run, quiet=quiet, track=list(track))
+                crew_.launch_on(many, folder, asked.cfg.run, quiet=quiet, track=list(asked.track))
                 _conclude(run_folder.saved_result(folder), folder, quiet)
             else:
-                crew_.launch(many, folder, [*(["-q"] if quiet else []), *(f"--track={name}" for name in track)])
+                crew_.launch(many, folder, [*(["-q"] if quiet else []), *(f"--track={name}" for name in asked.track)])
             return
-        summary = _together(cfg, dataset, source, folder, where, console, track, many.shard)
+        summary = _together(asked)
     except KeyboardInterrupt:
         if not parallel.called():  # whoever started several says it once
             interrupted(many.again(folder))
@@ -204,38 +194,33 @@ def _run(
 
 def train_part(folder: Path, quiet: bool, track: Sequence[str], shard: bool) -> None:
     """Go on with the run in ``folder`` as one of the processes that train it, wherever this one was started."""
-    from prismrec import parallel, run_folder
+    from prismrec import run_folder
     from prismrec.data.sources import read
 
     cfg, known = run_folder.saved_config(folder)
     if not run_folder.finished(folder):
-        console = Console(stderr=True, quiet=quiet or parallel.helper())
-        _together(cfg, read(known["path"]), str(folder / "config.yaml"), folder, known["path"], console, track, shard)
+        source, where, many = str(folder / "config.yaml"), known["path"], Many(shard=shard)
+        _together(Training(cfg, source, read(where), where, folder, many, tuple(track), quiet))
 
 
-def _together(
-    cfg: RunConfig,
-    dataset: Dataset,
-    source: str,
-    folder: Path,
-    where: str,
-    console: Console,
-    track: Sequence[str],
-    shard: bool,
-) -> dict[str, Any] | None:
+def _together(asked: Training) -> dict[str, Any] | None:
     """Train among the processes that this one was started with: the first says what came of it, the others nothing."""
     from prismrec import experiment, parallel
     from prismrec.machine import pick_device
     from prismrec.tracking import tracked
 
-    with parallel.joined(pick_device(cfg.run.device), shard) as crew:
+    cfg, dataset, folder, console = asked.cfg, asked.dataset, asked.folder, _console(asked.quiet)
+    with parallel.joined(pick_device(cfg.run.device), asked.many.shard) as crew:
         if not crew.first:
             experiment.assist(cfg, dataset, folder, crew)
             return None
-        _announce(console, cfg, dataset, source, folder)
+        _announce(console, asked)
         rows = len(dataset.interactions.part("train"))
-        with Screen(console, cfg.train, rows, cfg.label) as screen, tracked(track, folder, cfg, screen) as watcher:
-            result = experiment.run(cfg, dataset, folder, watcher, where, crew)
+        with (
+            Screen(console, cfg.train, rows, cfg.label) as screen,
+            tracked(asked.track, folder, cfg, screen) as watcher,
+        ):
+            result = experiment.run(cfg, dataset, folder, watcher, asked.where, crew)
     from prismrec.report import write_run_report  # draws figures: late
 
     write_run_report(folder, dataset)
@@ -248,7 +233,8 @@ def _free(path: Path) -> Path:
     return next(candidate for candidate in tries if not candidate.exists())
 
 
-def _announce(console: Console, cfg: RunConfig, dataset: Dataset, source: str, folder: Path) -> None:
+def _announce(console: Console, asked: Training) -> None:
+    cfg, dataset = asked.cfg, asked.dataset
     modalities = ", ".join(f"{m} ({v.width})" for m, v in dataset.modalities.items()) or "none"
     say(
         console,
@@ -256,7 +242,10 @@ def _announce(console: Console, cfg: RunConfig, dataset: Dataset, source: str, f
         f"{len(dataset.interactions):,} interactions, modalities: {modalities}",
         "bold",
     )
-    say(console, f"settings: {source} · protocol {cfg.run.protocol} · seed {cfg.run.seed} · run folder: {folder}")
+    say(
+        console,
+        f"settings: {asked.source} · protocol {cfg.run.protocol} · seed {cfg.run.seed} · run folder: {asked.folder}",
+    )
     if dataset.interactions.weight is not None and not cfg.model.uses_weights:
         say(console, f"{cfg.model.name} ignores the interaction weights of this data.")
 

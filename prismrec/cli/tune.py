@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -45,9 +45,7 @@ def tune(
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
     config: options.Config = None,
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, such as train.epochs=100; it is not searched.")
-    ] = None,
+    assign: options.Assign = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -120,8 +118,9 @@ def tune(
         if any(budget.values()):
             asked = asked.model_copy(update={"trials": trials or 0, "hours": hours or 0.0})
     else:
+        run = options.of_run(protocol, seed, device, threads)
         asked = _ask(data, model, plugin or [], config, assign or [], space or "default", sampler, pruner, trials, hours,
-                     protocol, seed, device, threads, console)  # fmt: skip
+                     run, console)  # fmt: skip
         folder = out or Path("studies") / f"{asked.data.name}-{asked.cfg.label}"
         asked = asked.model_copy(update={"storage": storage or ""})
     asked = settle(folder, asked)
@@ -140,10 +139,7 @@ def _ask(
     pruner: Pruner | None,
     trials: int | None,
     hours: float | None,
-    protocol: StrEnum | None,
-    seed: int | None,
-    device: str | None,
-    threads: int,
+    run: Mapping[str, Any],
     console: Console,
 ) -> Asked:
     """The question that options put, their defaults filled in."""
@@ -165,17 +161,7 @@ def _ask(
     say(console, f"reading {data} …", "dim")
     dataset = read(data)
     dataset.require("train", "valid")
-    cfg, _ = configure(
-        dataset,
-        model,
-        plugins,
-        config,
-        assignments,
-        protocol=None if protocol is None else protocol.value,
-        seed=seed,
-        device=device,
-        threads=threads,
-    )
+    cfg, _ = configure(dataset, model, plugins, config, assignments, **run)
     own = Path(space).suffix in (".yaml", ".yml")
     dimensions = read_space(Path(space), cfg) if own else arm_space(cfg, space)
     if sampler is None:

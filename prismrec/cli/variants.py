@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from prismrec.data.dataset import Dataset
     from prismrec.studies.search import DataOf
 
-Assign = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as train.epochs=100.")]
 Seeds = Annotated[int, typer.Option("--seeds", "-s", min=1, help="Runs of each variant.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The first seed (999).")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study (in studies/).")]
@@ -31,7 +30,7 @@ def ablate(
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
     config: options.Config = None,
-    assign: Assign = None,
+    assign: options.Assign = None,
     off: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +62,7 @@ def ablate(
         question = taken_up(resume, "ablate", _named(data, model, plugin, config, assign, off, out))
         pursue(question, resume, jobs, console, lambda study: conclude(study, quiet))
         return
-    run = {"protocol": protocol, "seed": seed, "device": device, "threads": threads}
+    run = options.of_run(protocol, seed, device, threads)
     dataset, cfg, where = _settings(data, model, plugin, config, assign, run, console, "ablate")
     question = Question(
         kind="ablate",
@@ -90,7 +89,7 @@ def sweep(
         ),
     ] = None,
     config: options.Config = None,
-    assign: Assign = None,
+    assign: options.Assign = None,
     part: Annotated[Part, typer.Option("--part", help="What is drawn; `test` opens the test part.")] = Part.VALID,
     seeds: Seeds = 3,
     protocol: options.Protocol = None,
@@ -124,7 +123,7 @@ def sweep(
         )
     if len({path for path, _ in axes}) < len(axes):
         raise PrismError(f"{axes[0][0]} is an axis twice; give its values in one --over.")
-    run = {"protocol": protocol, "seed": seed, "device": device, "threads": threads}
+    run = options.of_run(protocol, seed, device, threads)
     dataset, cfg, where = _settings(data, model, plugin, config, assign, run, console, "sweep")
     question = Question(
         kind="sweep",
@@ -173,7 +172,6 @@ def _settings(
     say(console, f"reading {data} …", "dim")
     dataset = read(data)
     dataset.require("train", "valid", "test")
-    known = {key: getattr(value, "value", value) for key, value in run.items()}
-    cfg, source = configure(dataset, model, plugins or (), config, assignments or (), **known)
+    cfg, source = configure(dataset, model, plugins or (), config, assignments or (), **run)
     say(console, f"settings: {source}", "dim")
     return dataset, cfg, DataOf.of(dataset, data)

@@ -77,18 +77,18 @@ def test_features_tell_what_a_user_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("field", "value", "said"),
     [
-        ({"users": 0}, "0 users"),
-        ({"item_skew": 1.0}, "skew of items is 1"),
-        ({"loyalty": 2.0}, "loyalty is 2"),
-        ({"features": {"image": 0}}, "0 wide"),
-        ({"groups": 0}, "0 groups"),
+        ("users", 0, "0 users"),
+        ("item_skew", 1.0, "skew of items is 1"),
+        ("loyalty", 2.0, "loyalty is 2"),
+        ("features", {"image": 0}, "0 wide"),
+        ("groups", 0, "0 groups"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path, field: str, value: object, said: str) -> None:
     with pytest.raises(PrismError, match=said):
-        write(replace(SPEC, **change), tmp_path)  # type: ignore[arg-type]
+        write(replace(SPEC, **{field: value}), tmp_path)  # type: ignore[arg-type]
 
 
 def test_the_smallest_one_can_be_drawn() -> None:
