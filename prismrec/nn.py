@@ -53,6 +53,17 @@ class Raw:
         return total / self.present.sum().clamp(min=1)
 
 
+class Dropout(nn.Module):
+    """``graphs.dropout`` as a layer."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return graphs.dropout(x, self.share, self.training)
+
+
 class Projector(nn.Module):
     """φ_m: raw features (n, r) → (n, d) through ``net``; an item without the modality stands in with the mean present row,
     or, where ``raw.learned``, with one row for all such items that starts there and is learnt.

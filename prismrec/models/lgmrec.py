@@ -157,7 +157,7 @@ class LGMRec(Model):
 
     def _hyper(self, user: Tensor, item: Tensor, x: Tensor) -> _Global:
         """H_U and H_I, and what items start from (I, d) → what hyperedges say."""
-        item, user = (F.dropout(h, 1 - self.cfg.keep, self.training) for h in (item, user))
+        item, user = (graphs.dropout(h, 1 - self.cfg.keep, self.training) for h in (item, user))
         for _ in range(self.cfg.hyper_layers):
             edge = item[: self.known].T @ x[: self.known]  # (A, d)
             x = item @ edge

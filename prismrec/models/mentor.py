@@ -23,7 +23,6 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
@@ -168,7 +167,7 @@ class MENTOR(Model):
     def _masked(self, x: Tensor) -> Tensor:
         """1 − cos of what is predicted from rows ``x`` (B, d) and of ``x`` itself with entries left out."""
         assert self.predict is not None
-        left = F.dropout(x.detach(), self.cfg.mask_rate)
+        left = graphs.dropout(x.detach(), self.cfg.mask_rate)
         return 1 - (losses.unit(self.predict(x)) * losses.unit(left)).sum(-1).mean()
 
     def _contrast(self, reps: Reps, node: str, ids: Tensor) -> Tensor:

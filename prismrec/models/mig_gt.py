@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from prismrec import graphs, losses
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
-from prismrec.nn import Projector, Raw
+from prismrec.nn import Dropout, Projector, Raw
 from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, ItemIds, Reps, Rows, Terms, take
 
@@ -124,7 +124,7 @@ class MIGGT(Model):
         return {m: self.sketch[m](of) if m in self.sketch else of for m, of in raw.items()}
 
     def forward(self, feats: Feats) -> Reps:
-        cfg, drop = self.cfg, functools.partial(F.dropout, training=self.training)
+        cfg, drop = self.cfg, functools.partial(graphs.dropout, training=self.training)
         ids = F.pad(drop(self.user, cfg.user_drop), (0, 0, 0, self.n_items))
         h = self._diffuse(cfg.layers, ids)
         modal = {}
@@ -215,11 +215,11 @@ def _encoder(width: int, cfg: MIGGT.Config) -> nn.Sequential:
     for linear in (first, second):
         nn.init.xavier_uniform_(linear.weight)
     return nn.Sequential(
-        nn.Dropout(cfg.feature_drop),
+        Dropout(cfg.feature_drop),
         first,
         nn.BatchNorm1d(cfg.hidden),
         nn.PReLU(),
-        nn.Dropout(cfg.hidden_drop),
+        Dropout(cfg.hidden_drop),
         second,
         nn.BatchNorm1d(cfg.dim),
         nn.PReLU(),

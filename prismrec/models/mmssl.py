@@ -129,7 +129,7 @@ class MMSSL(Model):
         x = torch.cat([rows.values for rows in feats.values()], dim=1)
         if self.due and self.training:
             self._renew(list(feats), x.detach())
-        x = F.dropout(x, cfg.drop, self.training)
+        x = graphs.dropout(x, cfg.drop, self.training)
         of_user = self.to_user(x)  # all modalities side by side
         of_item = self.to_item(of_user)
         users, items = (list(side.split(width, dim=1)) for side in (of_user, of_item))
@@ -249,8 +249,8 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor, item: Tensor) -> Tensor:
         """Rows (n, k) → (n,)."""
-        x = F.dropout(self._activate(x @ take(self.first, item) + self.bias), 0.31, self.training)
-        x = F.dropout(self._activate(self.second(x)), 0.5, self.training)
+        x = graphs.dropout(self._activate(x @ take(self.first, item) + self.bias), 0.31, self.training)
+        x = graphs.dropout(self._activate(self.second(x)), 0.5, self.training)
         out: Tensor = self.last(x).squeeze(1)
         return 100 * out.sigmoid() if self.faithful else out
 

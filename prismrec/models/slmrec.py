@@ -24,7 +24,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
@@ -118,8 +117,8 @@ class SLMRec(Model):
         sums = user, item
         for _ in range(layers):
             user, item = (
-                F.dropout(graphs.product(self.graph.to_user, self.graph.to_item, item), drop),
-                F.dropout(graphs.product(self.graph.to_item, self.graph.to_user, user), drop),
+                graphs.dropout(graphs.product(self.graph.to_user, self.graph.to_item, item), drop),
+                graphs.dropout(graphs.product(self.graph.to_item, self.graph.to_user, user), drop),
             )
             sums = sums[0] + user, sums[1] + item
         return sums[0] / (layers + 1), sums[1] / (layers + 1)
