@@ -21,6 +21,7 @@ the penalty are added up over pairs.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -262,14 +263,18 @@ class _Heard(torch.autograd.Function):
 
 
 def _weights(slope: Tensor, x: Tensor, drop: float, seed: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Of blocks of rows: which, e^{s_p x_q − max} (n, d, d), what dropout leaves of these, and one over their sums (n, d)."""
+    """Of blocks of rows: which, e^{s_p x_q − max} (n, d, d), what dropout leaves of these, and one over their sums (n, d).
+
+    Powers of two take a third of the time of powers of e.
+    """
+    slope = slope * math.log2(math.e)
     rng = torch.Generator(x.device).manual_seed(seed)
     limit = _limit(drop)
     for start in range(0, len(x), _BLOCK):
         block = slice(start, start + _BLOCK)
         s, y = slope[block], x[block]
         most = torch.maximum(s * y.amax(1, keepdim=True), s * y.amin(1, keepdim=True))
-        weights = (s.unsqueeze(2) * y.unsqueeze(1)).sub_(most.unsqueeze(2)).exp_()
+        weights = (s.unsqueeze(2) * y.unsqueeze(1)).sub_(most.unsqueeze(2)).exp2_()
         kept = weights
         if limit:
             words = torch.empty(-(-weights.numel() // 8), dtype=torch.int64, device=x.device)
