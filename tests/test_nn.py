@@ -201,3 +201,13 @@ def test_a_projection_of_unit_rows_divides_what_it_gives(missing: bool) -> None:
     assert torch.allclose(phi(raw, index), expected[index.ids], atol=1e-6)
     assert torch.allclose(phi(raw, index, matrix), expected[index.ids] @ matrix, atol=1e-6)
     assert torch.equal(raw.lengths, torch.linalg.vector_norm(raw.values, dim=1))
+
+
+def test_a_learnt_slope_is_that_of_pytorch_with_its_gradients() -> None:
+    theirs, ours = nn.PReLU().double(), prism_nn.PReLU().double()
+    x = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.equal(ours(x), theirs(x))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    wanted = torch.autograd.grad(theirs(x).square().sum(), [x, theirs.weight])
+    found = torch.autograd.grad(ours(x).square().sum(), [x, ours.weight])
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(found, wanted, strict=True))

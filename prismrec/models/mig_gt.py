@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from prismrec import graphs, losses
 from prismrec.errors import PrismError, nearest
 from prismrec.models.base import Context, Model, Paper, Strict
-from prismrec.nn import Dropout, Projector, Raw
+from prismrec.nn import Dropout, PReLU, Projector, Raw
 from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, ItemIds, Reps, Rows, Terms, take
 
@@ -218,9 +218,9 @@ def _encoder(width: int, cfg: MIGGT.Config) -> nn.Sequential:
         Dropout(cfg.feature_drop),
         first,
         nn.BatchNorm1d(cfg.hidden),
-        nn.PReLU(),
+        PReLU(),
         Dropout(cfg.hidden_drop),
         second,
         nn.BatchNorm1d(cfg.dim),
-        nn.PReLU(),
+        PReLU(),
     )

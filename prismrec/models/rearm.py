@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from prismrec import graphs, losses
 from prismrec.models.base import Context, Model, Paper, Strict
-from prismrec.nn import Projections, Projector, Raw
+from prismrec.nn import PReLU, Projections, Projector, Raw
 from prismrec.space import Range, named
 from prismrec.types import Batch, Feats, Reps, Rows, Terms, take
 
@@ -117,7 +117,7 @@ class REARM(Model):
             self.bias[m] = nn.Parameter(torch.empty(cfg.dim).uniform_(-1, 1) / raw.width**0.5)
             if cfg.train_features:
                 self.interest[m] = nn.Parameter(interests[m].values)
-        self.norm, self.act = nn.LayerNorm(cfg.dim), nn.PReLU()  # one of each, everywhere
+        self.norm, self.act = nn.LayerNorm(cfg.dim), PReLU()  # one of each, everywhere
         self.alone = nn.ModuleDict({m: ScalarAttention(cfg.self_drop) for m in ctx.raw if cfg.self_drop < 1})
         pairs = itertools.permutations(ctx.raw, 2)
         self.across = nn.ModuleDict({f"{m}-{other}": ScalarAttention(cfg.cross_drop) for m, other in pairs})
@@ -304,7 +304,7 @@ class Shared(nn.Module):
         self.rank, self.faithful, self.known = rank, faithful, known
         self.read = nn.Linear(modalities * dim, dim).requires_grad_(not faithful)
         self.first, self.second = (
-            nn.Sequential(nn.Linear(dim, dim * rank), nn.PReLU(), nn.Linear(dim * rank, dim * rank)) for _ in range(2)
+            nn.Sequential(nn.Linear(dim, dim * rank), PReLU(), nn.Linear(dim * rank, dim * rank)) for _ in range(2)
         )
 
     def maps(self, p: Tensor) -> tuple[Tensor, Tensor]:
