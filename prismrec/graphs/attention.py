@@ -44,6 +44,13 @@ class Places(nn.Module):
         """Those of the users' items, (U, I)."""
         return Places(edges.user, edges.item, edges.by_item, edges.n_users, edges.n_items)
 
+    @staticmethod
+    def lists(ids: Tensor, columns: int) -> Places:
+        """Those of rows that have as many columns each: ``ids`` (rows, C) below ``columns``; a column may come twice."""
+        row = torch.arange(len(ids), device=ids.device).repeat_interleave(ids.shape[1])
+        column = ids.reshape(-1).int()  # of half the bytes: sorted in half the time
+        return Places(row, column, column.argsort(stable=True), len(ids), columns)
+
     def flip(self) -> Places:
         """Those of the transposed matrix: its values are ``values[order]``."""
         back = torch.empty_like(self.order)
