@@ -210,7 +210,7 @@ OPTIONS: dict[str, set[str]] = {
               "--max-body", "--max-waiting", "--rate", "--burst", "--timeout", "--allow-host", "--proxy", "--forgotten",
               "--watch", "--page", "--log"},
     "diagnose": {"run", "--out", "-o", "--only", "--k", "--part", "--no-mask", "--data", "--seed", "--format"},
-    "report": {"folder", "--data", "--users"},
+    "report": {"folder", "--data", "--users", "--runs"},
     "models": {"--format"},
     "plugins": {"--format"},
     "demo": {"--out", "-o", "--seed", "--quick"},

@@ -119,7 +119,7 @@ def _memory_full(error: Exception) -> bool:
 def _leave(sentence: str, status: int, debug: bool) -> None:
     if debug:
         raise  # noqa: PLE0704 - called from an except clause
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]Error:[/] {_plain(sentence)}")
+    Console(stderr=True, soft_wrap=True, highlight=False, emoji=False).print(f"[bold red]Error:[/] {_plain(sentence)}")
     raise SystemExit(status)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def conclude(study: Study, quiet: bool, metrics: Sequence[str] = COLUMNS) -> Non
     if not quiet:
         say(console, f"look at: {page}")
         say(console, f"written: {', '.join(str(file) for file in files)}")
+        say(console, f"a page of each run, linked from there: prismrec report {shlex.quote(str(study.folder))} --runs")
 
 
 def conclude_sweep(study: Study, quiet: bool) -> None:

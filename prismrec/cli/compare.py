@@ -15,6 +15,7 @@ from prismrec.errors import PrismError
 
 
 def compare(
+    context: typer.Context,
     data: options.Data = None,
     models: Annotated[
         list[str] | None,
@@ -61,8 +62,7 @@ def compare(
 
     console = Console(stderr=True, quiet=quiet)
     if resume is not None:
-        named = {"DATA": data, "--models": models, "--plugins": plugins, "--set": assign, "--out": out}
-        question = taken_up(resume, "compare", [name for name, value in named.items() if value])
+        question = taken_up(resume, "compare", context)
         pursue(question, resume, jobs, console, lambda study: conclude(study, quiet))
         return
     if data is None:

@@ -66,6 +66,20 @@ Format = Annotated[TableFormat, typer.Option("--format", "-f", help="How to prin
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 
 
+def given(context: typer.Context, *beside: str) -> list[str]:
+    """What stands on the command line, options as help writes them; ``beside``: parameters that may stand there."""
+    return [
+        param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
+        for param in context.command.params
+        if param.name not in beside and _source(context, param.name) == "COMMANDLINE"
+    ]
+
+
+def _source(context: typer.Context, name: str | None) -> str:
+    source = context.get_parameter_source(name or "")
+    return "" if source is None else source.name
+
+
 def of_run(protocol: ProtocolName | None, seed: int | None, device: str | None, threads: int | None) -> dict[str, Any]:
     """The settings under ``run`` that options gave: plain values, those that were left out absent."""
     given = {"protocol": protocol and protocol.value, "seed": seed, "device": device, "threads": threads}

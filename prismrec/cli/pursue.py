@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
+from prismrec.cli import options
 from prismrec.cli.watch import clock, interrupted, pace, say
 from prismrec.errors import PrismError
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from prismrec.studies.study import Event, Study
 
 
-def taken_up(folder: Path, kind: str, named: Sequence[str]) -> Question:
-    """The question that stands in a folder, for ``--resume``; ``named``: options that say it again, and are refused."""
+def taken_up(folder: Path, kind: str, context: typer.Context) -> Question:
+    """The question that stands in a folder, for ``--resume``; options that say it again are refused."""
     from prismrec.studies.question import STUDY, read_question
 
-    if named:
+    if named := options.given(context, "resume", "jobs", "quiet"):
         raise PrismError(f"--resume goes on with what {folder / STUDY} asks; leave out {', '.join(named)}.")
     question = read_question(folder)
     if question.kind != kind:
@@ -44,12 +45,13 @@ def pursue(
     """
     from prismrec.config import resolve
     from prismrec.io import locked
-    from prismrec.machine import at_once
+    from prismrec.machine import at_once, pick_device
     from prismrec.studies.question import begin
     from prismrec.studies.study import Study
 
-    question = begin(question, folder)
     run = resolve(next(iter(question.arms.values())).config).run  # all arms have the same device and threads
+    pick_device(run.device)  # refused before a folder is written
+    question = begin(question, folder)
     with locked(folder):
         study = Study(question, folder, jobs or at_once(run.device, run.threads))
         arms = len(question.arms)

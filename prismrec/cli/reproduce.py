@@ -29,6 +29,7 @@ ASKED = "reproduce.yaml"
 
 
 def reproduce(
+    context: typer.Context,
     name: Annotated[
         str | None, typer.Argument(help="A study; without one, all are listed.", show_default=False)
     ] = None,
@@ -59,14 +60,13 @@ def reproduce(
     from prismrec.studies.named import named
 
     if name is None and resume is None:
-        if given := _given(quick=quick, data=data, data_folder=data_folder, out=out):
-            raise PrismError(f"{given} is for a study; name one: prismrec reproduce lists them.")
+        if given := options.given(context, "quiet"):
+            raise PrismError(f"{', '.join(given)} is for a study; name one: prismrec reproduce lists them.")
         _list()
         return
     if resume is not None:
-        given = _given(NAME=name, quick=quick, data=data, data_folder=data_folder, device=device, out=out)
-        if given:
-            raise PrismError(f"--resume goes on with what {resume / ASKED} asks; leave out {given}.")
+        if given := options.given(context, "resume", "jobs", "quiet"):
+            raise PrismError(f"--resume goes on with what {resume / ASKED} asks; leave out {', '.join(given)}.")
         known = _known(resume)
         name, quick, device, threads = known["name"], known["quick"], known["device"], known["threads"]
         data, data_folder = [f"{key}={path}" for key, path in known["data"].items()], None
@@ -180,7 +180,10 @@ class _Done:
             self.rows += beside(self.study, one.name, one.part, one.source, Board.read(one.folder / "board.json"))
         if self.study.looks:
             lacking = look_into(study.runs(), self.study.looks, self._view(), one.folder)
-            notes += [f"{what} was not measured: {reason}" for what, reason in lacking.items()]
+            lacks = [f"{what} was not measured: {reason}" for what, reason in lacking.items()]
+            for note in lacks:
+                say(Console(stderr=True, quiet=quiet), note, "yellow")
+            notes += lacks
             axes = one.question.axes
             points = {name: tuple(value_at(config, axis) for axis in axes) for name, config in configs.items()}
             figures += drawn(one.folder, self.study.draw, points, axes)
@@ -279,9 +282,3 @@ def _known(out: Path) -> dict[str, Any]:
     if set(known) != {"name", "quick", "data", "device", "threads"}:
         raise PrismError(f"{out / ASKED} was changed or cut short; begin again in another folder.")
     return known
-
-
-def _given(**options: object) -> str:
-    """The options that were given, for a sentence; a key in capitals is an argument."""
-    names = [key if key.isupper() else f"--{key.replace('_', '-')}" for key, value in options.items() if value]
-    return ", ".join(names)

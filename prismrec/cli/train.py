@@ -41,6 +41,7 @@ class Training:
 
 
 def train(
+    context: typer.Context,
     data: options.Data = None,
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
@@ -93,10 +94,8 @@ def train(
     if shard and workers == 1 and not parallel.called():
         raise PrismError("--shard spreads tables over several processes; say how many with --workers.")
     if resume is not None:
-        given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--protocol": protocol,
-                 "--seed": seed, "--device": device, "--threads": threads, "--out": out,
-                 "--warm-start": warm_start}  # fmt: skip
-        _resume(resume, data, [name for name, value in given.items() if value is not None], many, track or (), quiet)
+        named = options.given(context, "resume", "data", "track", "workers", "ray", "shard", "quiet")
+        _resume(resume, data, named, many, track or (), quiet)
         return
     if data is None:
         raise PrismError("No data is named. Example: prismrec train data/baby --model freedom")

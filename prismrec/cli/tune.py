@@ -41,6 +41,7 @@ class Pruner(StrEnum):
 
 
 def tune(
+    context: typer.Context,
     data: options.Data = None,
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
@@ -100,16 +101,14 @@ def tune(
     Example: **prismrec tune data/baby --model freedom --ray auto --storage postgresql+psycopg://me@db/searches**
     """
     from prismrec.io import locked
+    from prismrec.machine import pick_device
     from prismrec.studies.search_folder import locate, recall, settle
+    from prismrec.studies.search_sampling import storage as open_storage
 
     console = Console(stderr=True, quiet=quiet)
     budget = {"trials": trials, "hours": hours}
     if resume is not None:
-        given = {"--model": model, "--plugin": plugin, "--config": config, "--set": assign, "--space": space,
-                 "--sampler": sampler, "--pruner": pruner, "--protocol": protocol, "--seed": seed, "--device": device,
-                 "--out": out}  # fmt: skip
-        named = [name for name, value in given.items() if value is not None]
-        if named:
+        if named := options.given(context, "resume", "data", "trials", "hours", "jobs", "storage", "ray", "quiet"):
             raise PrismError(
                 f"--resume goes on with what {resume / 'study.yaml'} asks; leave out {', '.join(named)}, or begin another "
                 "search. A new budget (--trials, --hours), --jobs, --storage and --ray may be given."
@@ -123,6 +122,9 @@ def tune(
                      run, console)  # fmt: skip
         folder = out or Path("studies") / f"{asked.data.name}-{asked.cfg.label}"
         asked = asked.model_copy(update={"storage": storage or ""})
+    pick_device(asked.cfg.run.device)  # what is refused is refused before a folder is written
+    if asked.storage:
+        open_storage(asked.storage)
     asked = settle(folder, asked)
     with locked(folder):
         _search(asked, folder, jobs, console, quiet, ray)

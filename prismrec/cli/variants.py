@@ -26,6 +26,7 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the stu
 
 
 def ablate(
+    context: typer.Context,
     data: options.Data = None,
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
@@ -59,7 +60,7 @@ def ablate(
 
     console = Console(stderr=True, quiet=quiet)
     if resume is not None:
-        question = taken_up(resume, "ablate", _named(data, model, plugin, config, assign, off, out))
+        question = taken_up(resume, "ablate", context)
         pursue(question, resume, jobs, console, lambda study: conclude(study, quiet))
         return
     run = options.of_run(protocol, seed, device, threads)
@@ -78,6 +79,7 @@ def ablate(
 
 
 def sweep(
+    context: typer.Context,
     data: options.Data = None,
     model: options.ModelName = None,
     plugin: options.PluginNames = None,
@@ -113,7 +115,7 @@ def sweep(
 
     console = Console(stderr=True, quiet=quiet)
     if resume is not None:
-        question = taken_up(resume, "sweep", _named(data, model, plugin, config, assign, over, out))
+        question = taken_up(resume, "sweep", context)
         pursue(question, resume, jobs, console, lambda study: conclude_sweep(study, quiet))
         return
     axes = [axis(text) for text in over or []]
@@ -138,12 +140,6 @@ def sweep(
     )
     folder = out or Path("studies") / f"{dataset.name}-sweep-{cfg.label}"
     pursue(question, folder, jobs, console, lambda study: conclude_sweep(study, quiet))
-
-
-def _named(*values: object) -> list[str]:
-    """Which options that ask a question were given beside --resume."""
-    names = ("DATA", "--model", "--plugin", "--config", "--set", "--off or --over", "--out")
-    return [name for name, value in zip(names, values, strict=True) if value]
 
 
 def _seeds(cfg: RunConfig, count: int) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ class Screen(Foot):
 
 def say(console: Console, text: str, style: str = "") -> None:
     """A line of plain text, as wide as it is."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def interrupted(command: str) -> None:

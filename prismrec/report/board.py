@@ -41,7 +41,7 @@ def write_board(
 
     ``more``: sections of a study's own (``name``, ``title``, ``note``, ``figures``, ``clouds``, ``sheets``, and ``folds``:
     such sections again), which come after the leaderboard; ``last``: those after the costs. Runs are read where they are
-    still found, in the folders that the board names or in ``runs`` beside the page.
+    still found, in ``runs`` beside the page or in the folders that the board names.
     """
     path = Path(path)
     runs = {row.arm: found for row in board.rows if (found := _runs(row, path.parent))}
@@ -129,9 +129,9 @@ def _facts(board: Board) -> list[tuple[str, str]]:
 
 
 def _runs(row: Row, folder: Path) -> list[Run]:
-    """Finished runs of an arm that can still be found."""
+    """Finished runs of an arm that can still be found; those beside the page first, for a study may have been copied."""
     places = [
-        (Path(known), folder / "runs" / row.arm / f"seed-{seed}")
+        (folder / "runs" / row.arm / f"seed-{seed}", Path(known))
         for known, seed in zip(row.folders, row.seeds, strict=True)
     ]
     there = [next((place for place in both if finished(place)), None) for both in places]

@@ -46,7 +46,8 @@ class Wanted(Protocol):
 def look_into(runs: Mapping[str, Sequence[Run]], only: Sequence[str], view: View, folder: Path) -> dict[str, str]:
     """Diagnose every run (its page goes into its folder) and write each measurement's table over arms and seeds.
 
-    Returns what could not be measured: "arm: measurement" → reason. What an earlier call measured is not measured again.
+    Returns what could not be measured: "arm: measurement" → reason. What an earlier call measured is not measured again,
+    but where something was lacking: that may have been installed meanwhile.
     """
     tables: dict[str, list[pl.DataFrame]] = {}
     skipped: dict[str, str] = {}
@@ -68,7 +69,7 @@ def _looked(run: Run, only: Sequence[str], view: View) -> tuple[dict[str, pl.Dat
     folder = run.folder / "diagnosis"
     asked = {"only": list(only), "view": asdict(view)}
     note = read_json(folder / _LOOKED) if (folder / _LOOKED).is_file() else {}
-    if note.get("asked") != asked:
+    if note.get("asked") != asked or note["skipped"]:
         diagnosis = diagnose(Subject.of_run(run.folder, view=view), only)
         write_diagnosis(folder, diagnosis)
         names = [finding.name for finding in diagnosis.findings]

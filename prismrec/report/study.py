@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from prismrec import panels
 from prismrec.config import read_yaml, value_at
+from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
 from prismrec.figures import curves, heatmap
 from prismrec.io import read_json
 from prismrec.report.board import write_board
 from prismrec.report.page import write_page
+from prismrec.report.run import write_run_report
 from prismrec.report.search import options_of, searches, together, write_search
+from prismrec.run_folder import finished
 from prismrec.space import short_path, word
 from prismrec.studies.board import Board
 
@@ -60,6 +63,16 @@ def write_study(folder: str | Path) -> Path:
         command=command,
         made=_made(asked, folder),
     )
+
+
+def write_runs(folder: str | Path, dataset: Dataset, users: int = 6) -> Iterator[Path]:
+    """Write the page of every finished run of a study, one after the other; the study's own page then links to them.
+
+    Runs whose test part stays closed, those of searches and of sweeps on validation, have no page.
+    """
+    for run in sorted(Path(folder).glob("runs/*/seed-*")):
+        if finished(run):
+            yield write_run_report(run, dataset, users)
 
 
 def _made(asked: Asked, folder: Path) -> list[tuple[str, list[tuple[str, str]]]]:

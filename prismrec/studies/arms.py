@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from prismrec.config import RunConfig, override, read_yaml, resolve, value_at
-from prismrec.errors import PrismError
+from prismrec.errors import PrismError, nearest
 from prismrec.models import MODELS, model_named
 from prismrec.pairing import plugins_on
-from prismrec.plugins import plugin_named
+from prismrec.plugins import PLUGINS, plugin_named
 from prismrec.recipes import backbone, label, recipe_named
 from prismrec.space import Space
 from prismrec.studies.question import ArmOf
@@ -95,5 +95,10 @@ def space_of(cfg: RunConfig, name: str) -> Space:
     if Path(name).suffix in (".yaml", ".yml"):
         tree = {key: entry for key, entry in read_yaml(Path(name)).items() if value_at(cfg.tree(), key) is not None}
         return parse_space(tree, cfg, name)
+    known = {space for model in MODELS for space in model.spaces} | {s for plugin in PLUGINS for s in plugin.spaces}
+    if name not in known:
+        raise PrismError(
+            f"There is no space {name!r}. {nearest(name, known)} A YAML file of your own can be named instead."
+        )
     stated = name in cfg.model.spaces or any(name in plugin.spaces for plugin, _ in cfg.plugins)
     return arm_space(cfg, name if stated else "default")

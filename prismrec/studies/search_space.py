@@ -14,7 +14,7 @@ from prismrec.space import Choice, Dimension, Range, Space, at
 
 _RANGE = {"low", "high", "log", "whole"}
 _SHAPE = "expected a list of values, or low and high (with log: true or whole: true), such as {low: 1e-5, high: 0.1, log: true}"
-_FIXED = ("run.", "train.metric")
+FIXED = ("run.", "train.metric")  # how a trial is judged or run: no matter of choice
 
 
 def arm_space(cfg: RunConfig, name: str) -> Space:
@@ -79,7 +79,7 @@ def without(space: Space, assignments: Sequence[str]) -> Space:
 def check_space(space: Space, cfg: RunConfig, where: str) -> None:
     """Refuse a space with a setting that does not exist, is no matter of choice, or takes a value that is refused."""
     for key, dimension in space.items():
-        if key.startswith(_FIXED):
+        if key.startswith(FIXED):
             raise PrismError(
                 f"{where}: {key} says how a trial is judged or run, so that trials would not compare; leave it out of the "
                 "space, and set it for all with --set."

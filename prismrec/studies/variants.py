@@ -10,7 +10,7 @@ import numpy as np
 
 from prismrec.config import RunConfig, override, parse_yaml, resolve, value_at
 from prismrec.errors import PrismError
-from prismrec.studies.search_space import apply
+from prismrec.studies.search_space import FIXED, apply
 
 FULL = "full"
 _MOST = 400  # points of a grid
@@ -23,6 +23,8 @@ def ablations(cfg: RunConfig, off: Sequence[str] = ()) -> dict[str, RunConfig]:
     """
     found = {FULL: cfg}
     for text in off:
+        if "=" not in text:
+            raise PrismError(f"--off {text!r} is no assignment; expected section.key=value, such as model.contrast=0.")
         changed = resolve(override(cfg.tree(), [text]))
         if changed == cfg:
             raise PrismError(f"--off {text} changes nothing: it is so already.")
@@ -79,6 +81,11 @@ def grid(cfg: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunConf
     """Name → settings of every point of one or two axes, the last one fastest."""
     if not 1 <= len(axes) <= 2:
         raise PrismError(f"A sweep has one axis or two; {len(axes)} are given with --over.")
+    for path in axes:
+        if path.startswith(FIXED):
+            raise PrismError(
+                f"--over {path} says how a run is judged or run, so that points would not compare; set it for all of them."
+            )
     points = list(itertools.product(*axes.values()))
     if len(points) > _MOST:
         raise PrismError(

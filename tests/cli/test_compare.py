@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from inline import Here
 from program import call, planted, snapshot
 
@@ -64,6 +66,20 @@ def test_processes_come_to_the_same_board(compared: Path, data: Path, tmp_path: 
     assert {row.arm: row.metrics for row in ours.rows} == {row.arm: row.metrics for row in theirs.rows}
 
 
+def test_each_run_gets_a_page_when_asked_and_the_board_links_to_it(compared: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(compared, study)
+    for arm in ("mostpop", "itemknn", "ease"):  # pages take their time
+        (study / "runs" / arm / "seed-999" / "result.json").unlink()
+    page = "runs/bpr/seed-999/report.html"
+    assert f'href="{page}"' not in (study / "report.html").read_text(encoding="utf-8")
+    said = call("report", study, "--runs")
+    assert said.status == 0 and said.err.count("written: ") == 1, said.err
+    assert (study / page).is_file() and f'href="{page}"' in (study / "report.html").read_text(encoding="utf-8")
+    said = call("report", study / "runs" / "bpr" / "seed-999", "--runs")
+    assert said.status == 2 and "Leave out --runs" in said.sentence
+
+
 def test_an_interrupt_says_how_to_go_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -80,6 +96,12 @@ def test_bad_input_is_refused_with_a_sentence(data: Path, tmp_path: Path, compar
     assert "There is no model 'bprr'" in call("compare", data, "--models", "bprr").sentence
     said = call("compare", data, *ASKED, "--seeds", 2, "--out", compared)
     assert said.status == 2 and "asks something else (arm bpr)" in said.sentence
-    said = call("compare", "--resume", compared, "--models", "bpr")
-    assert said.status == 2 and "leave out --models" in said.sentence
+    said = call("compare", data, "--models", "bpr", "--space", "defualt", "--out", tmp_path / "none")
+    assert said.status == 2 and "There is no space 'defualt'. Did you mean 'default'?" in said.sentence
+    said = call("compare", "--resume", compared, "--models", "bpr", "--seeds", 5, "--jobs", 2)
+    assert said.status == 2 and "leave out --models, --seeds." in said.sentence
+    if not torch.cuda.is_available():
+        said = call("compare", data, *ASKED, "--device", "cuda", "--out", tmp_path / "none")
+        assert said.status == 2 and "no CUDA device" in said.sentence
+    assert not (tmp_path / "none").exists()  # nothing that would stand in the way of the right command
     assert "is no study" in call("compare", "--resume", tmp_path).sentence

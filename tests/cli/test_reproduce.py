@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from inline import Here
 from program import call, planted
 
+from prismrec.diagnostics import View
 from prismrec.report import looks
 from prismrec.studies import named, named_beside
 from prismrec.studies import study as module
@@ -64,6 +66,8 @@ def test_a_quick_comparison_ends_in_tables_pages_and_an_honest_word(here: Here, 
     assert ran == 3 + 4 * 2
     again = call("reproduce", "--resume", out, "-q")
     assert again.status == 0 and len(here.done) == ran  # nothing is repeated
+    said = call("report", out)
+    assert said.status == 2 and f"prismrec reproduce --resume {out} writes its page again" in said.sentence
 
 
 def test_a_quick_diagnosis_looks_into_every_run(here: Here, tmp_path: Path) -> None:
@@ -82,6 +86,17 @@ def test_a_quick_diagnosis_looks_into_every_run(here: Here, tmp_path: Path) -> N
         assert call("reproduce", "--resume", out, "-q").status == 0
     assert (part / "subsets.csv").read_bytes() == before
     assert "Shares of users" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_was_lacking_is_measured_once_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = SimpleNamespace(folder=tmp_path / "run", result={"seed": 3})
+    (tmp_path / "run" / "diagnosis").mkdir(parents=True)
+    monkeypatch.setattr(looks.Subject, "of_run", lambda *_, **__: None)
+    monkeypatch.setattr(looks, "write_diagnosis", lambda *_: None)
+    for skipped in ({"map": "needs openTSNE"}, {}):
+        monkeypatch.setattr(looks, "diagnose", lambda *_, of=skipped: SimpleNamespace(findings=[], skipped=of))
+        lacking = looks.look_into({"arm": [run]}, ["map"], View(), tmp_path)  # type: ignore[list-item]
+        assert lacking == {f"arm: {what}": why for what, why in skipped.items()}
 
 
 def test_a_sweep_with_looks_draws_them_along_its_axis(

@@ -138,6 +138,7 @@ def test_a_search_of_failures_alone_is_an_error(data: Path, monkeypatch: pytest.
 def test_what_is_refused(data: Path, arguments: tuple[str, ...], words: str) -> None:
     said = call("tune", *arguments)
     assert said.status == 2 and words in said.sentence
+    assert not Path("studies").exists()  # nothing that would stand in the way of the right command
 
 
 def test_another_question_in_the_same_folder_is_refused(data: Path, tmp_path: Path) -> None:

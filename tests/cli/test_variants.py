@@ -81,6 +81,9 @@ def test_bad_input_is_a_sentence(data: Path) -> None:
         "is an axis twice"
         in call("sweep", data, "-m", "bpr", "--over", "model.reg=1", "--over", "model.reg=2").sentence
     )
+    assert "--over 'model.reg=a:b:c' is no axis" in call("sweep", data, "--over", "model.reg=a:b:c").sentence
+    assert "points would not compare" in call("sweep", data, "-m", "bpr", "--over", "run.seed=1,2").sentence
+    assert "--off 'reg' is no assignment" in call("ablate", data, "-m", "bpr", "--off", "reg").sentence
     assert "No model is named" in call("ablate", data).sentence
     assert "no component that is known" in call("ablate", data, "-m", "bpr").sentence
     assert "No data is named" in call("sweep", "-m", "bpr", "--over", "model.reg=1").sentence
