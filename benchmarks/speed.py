@@ -1,11 +1,11 @@
 """Seconds an epoch, evaluations a second and peak memory of each model, beside the floor of this machine.
 
-    python -m benchmarks.speed [--models bpr freedom …] [--epochs 7] [--threads 4] [--write]
+    python -m benchmarks.speed [--models bpr freedom …] [--epochs 7] [--seconds 20] [--threads 4] [--write]
 
 Data of Baby's size (``benchmarks.setting``), batch 2048, d = 64, each model's own defaults, each in a process of its
 own. Epochs are those of ``fit``, with a validation after each (all users, top 50, six metrics at four cut-offs); the
-first is left out. The floor is explained in ``benchmarks.floor``; its terms are printed, so that a reader can check
-them. Leave the machine alone meanwhile.
+first is left out, unless there was time for one alone. The floor is explained in ``benchmarks.floor``; its terms are
+printed, so that a reader can check them. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Stopwatch:
         self.evaluations.append(record["seconds_evaluation"])
 
 
-def measure(name: str, dataset: Dataset, epochs: int, batch_size: int = 2048) -> dict[str, Any]:
+def measure(name: str, dataset: Dataset, epochs: int, seconds: float, batch_size: int = 2048) -> dict[str, Any]:
     """Everything about one model; call it in a process of its own, or the peak is that of others too."""
     loaded = peak_memory_mb(CPU)
     validate = Evaluator.of(dataset.development(), "valid", metrics=METRICS)
@@ -82,7 +82,7 @@ def measure(name: str, dataset: Dataset, epochs: int, batch_size: int = 2048) ->
             "loaded_mb": loaded,
         }
         if assembly.trainable:
-            return found | _trained(assembly, sampler, validate, epochs)
+            return found | _trained(assembly, sampler, validate, epochs, seconds)
         evaluations = []
         for _ in range(epochs + 1):
             start = time.perf_counter()
@@ -97,22 +97,21 @@ def measure(name: str, dataset: Dataset, epochs: int, batch_size: int = 2048) ->
         }
 
 
-def _trained(assembly: Assembly, sampler: Sampler, validate: Evaluator, epochs: int) -> dict[str, Any]:
-    watch = Stopwatch()
-    cfg = TrainConfig(epochs=epochs + 1, patience=epochs + 1)
-    fit(assembly, sampler, validate, cfg, None, watch)
+def _trained(assembly: Assembly, sampler: Sampler, validate: Evaluator, epochs: int, seconds: float) -> dict[str, Any]:
+    watches = Stopwatch(), Stopwatch()
+    cfg = TrainConfig(epochs=epochs + 1, patience=epochs + 1, seconds=seconds)
+    fit(assembly, sampler, validate, cfg, None, watches[0])
     peak = peak_memory_mb(CPU)  # before the measuring of speeds takes memory of its own
     counts = floor.Counts.of(sampler)
     step = floor.listen(assembly, sampler)
     terms = floor.terms(assembly, step)
     speeds = floor.rates(assembly, step)
-    fit(assembly, sampler, validate, cfg, None, watch)  # as many again, so that the speeds stand between epochs
+    fit(assembly, sampler, validate, cfg, None, watches[1])  # as many again, so that the speeds stand between epochs
     again = floor.rates(assembly, step)
     speeds = {rate: max(speed, again[rate]) for rate, speed in speeds.items()}
-    kept = [i for i in range(len(watch.epochs)) if i % (epochs + 1)]
     return {
-        "epochs": [watch.epochs[i] for i in kept],
-        "evaluations": [watch.evaluations[i] for i in kept],
+        "epochs": [second for watch in watches for second in watch.epochs[1:] or watch.epochs],
+        "evaluations": [second for watch in watches for second in watch.evaluations[1:] or watch.evaluations],
         "peak_mb": peak,
         "parameters": sum(p.numel() for p in assembly.parameters()),
         "counts": vars(counts),
@@ -197,19 +196,20 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--models", nargs="+", default=[model.name for model in MODELS])
     arguments.add_argument("--epochs", type=int, default=7, help="epochs timed, twice; the one before each is not")
+    arguments.add_argument("--seconds", type=float, default=20.0, help="no epoch of a model begins later, twice")
     arguments.add_argument("--child", help="measure one model and print JSON")
     args = arguments.parse_args()
     if args.child:
         torch.set_num_threads(args.threads)
         dataset = data()
-        print(json.dumps({"data": dataset.name, **measure(args.child, dataset, args.epochs)}))
+        print(json.dumps({"data": dataset.name, **measure(args.child, dataset, args.epochs, args.seconds)}))
         return
     about = describe(args.threads)
     results = {}
     for name in args.models:
         print(f"{name} …", flush=True)
-        threads, epochs = str(args.threads), str(args.epochs)
-        results[name] = child("benchmarks.speed", "--child", name, "--threads", threads, "--epochs", epochs)
+        asked = [f"--{what}={getattr(args, what)}" for what in ("threads", "epochs", "seconds")]
+        results[name] = child("benchmarks.speed", "--child", name, *asked)
     shown = text(about, next(iter(results.values()))["data"], results)
     print("\n" + shown)
     if args.write:

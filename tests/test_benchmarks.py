@@ -47,9 +47,14 @@ def test_the_drawn_data_has_the_size_asked_for(tiny: Dataset) -> None:
     assert image.shape == (40, 32) and image.dtype == np.float32 and (image >= 0).all() and (image == 0).any()
 
 
+def test_where_there_is_time_for_one_epoch_alone_that_one_counts(tiny: Dataset) -> None:
+    found = speed.measure("bpr", tiny, epochs=2, seconds=1e-9, batch_size=128)
+    assert len(found["epochs"]) == len(found["evaluations"]) == 2
+
+
 @pytest.mark.parametrize("name", [*[model.name for model in MODELS], "vbpr+clear"])
 def test_every_model_is_measured(tiny: Dataset, name: str) -> None:
-    found = speed.measure(name, tiny, epochs=2, batch_size=128)
+    found = speed.measure(name, tiny, epochs=2, seconds=60.0, batch_size=128)
     trained = bool(found["epochs"])
     assert len(found["evaluations"]) == (4 if trained else 2)
     assert len(found["epochs"]) in (0, 4)
