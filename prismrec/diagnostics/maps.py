@@ -182,7 +182,7 @@ def _figure(maps: Mapping[str, Mapping[str, Points]], table: pl.DataFrame) -> st
             _margin(figure.add_subplot(grid[0, 3 * place], sharex=middle), points, 0)
             _margin(figure.add_subplot(grid[1, 3 * place + 1], sharey=middle), points, 1)
             shared = np.mean(table.filter(pl.col("stage") == stage)["overlap_on_map"].to_numpy())
-            middle.set_xlabel(f"{stage}: overlap {shared:.2f}", fontsize=9, color=INK)
+            middle.set_xlabel(f"{stage}: map overlap {shared:.2f}", fontsize=9, color=INK)
         _legend(figure, list(next(iter(maps.values()))))
         text = "t-SNE of " + ", ".join(next(iter(maps.values()))) + ", " + " and ".join(maps)
         return as_svg(figure, text)

@@ -55,7 +55,8 @@ def grouped(names: Sequence[str], series: Mapping[str, Sequence[float]], x: str)
                 axes.text(max(value, 0.0) + 0.015 * span, place, f"{value:.4f}", va="center", fontsize=8, color=INK)
         axes.set_xlim(low, top + 0.2 * span)
         _rows(axes, names, x)
-        legend(figure, list(series))
+        if len(series) > 1:
+            legend(figure, list(series))
         return as_svg(figure, f"{x}: {', '.join(names)} by {', '.join(series)}")
 
 

@@ -100,25 +100,26 @@ def drawn(
         path = folder / f"{one.finding}.csv"
         if not path.is_file():
             continue
-        table = pl.read_csv(path).group_by("arm", one.by).agg(pl.col(one.value).mean())
+        table = pl.read_csv(path).group_by("arm", one.by, maintain_order=True).agg(pl.col(one.value).mean())
         values = {
             (arm, str(key)): float(value) for arm, key, value in table.select("arm", one.by, one.value).iter_rows()
         }
         arms = [arm for arm in points if any(of == arm for of, _ in values)]
-        known = list(dict.fromkeys(key for arm, key in sorted(values) if arm in arms))
+        known = list(dict.fromkeys(key for arm, key in values if arm in arms))
         keys = [key for key in one.only or known if key in known]
+        axis = one.value.replace("_", " ")
         whole = all((arm, key) in values for arm in arms for key in keys)
         if not arms or not keys:
             continue
         if not whole:  # arms that were measured differently: those with a plug-in have a before and an after
             names = [(arm, key) for arm in arms for key in keys if (arm, key) in values]
-            svg = grouped([f"{arm}, {key}" for arm, key in names], {one.value: [values[at] for at in names]}, one.value)
+            svg = grouped([f"{arm}, {key}" for arm, key in names], {axis: [values[at] for at in names]}, axis)
         elif len(axes) == 1:
             xs = [float(place) for place in range(len(arms))]
             lines = {key: (xs, [values[arm, key] for arm in arms]) for key in keys}
-            svg = curves(lines, one.value, x=short_path(axes[0]), ticks=[word(points[arm][0]) for arm in arms])
+            svg = curves(lines, axis, x=short_path(axes[0]), ticks=[word(points[arm][0]) for arm in arms])
         else:
-            svg = grouped(arms, {key: [values[arm, key] for arm in arms] for key in keys}, one.value)
+            svg = grouped(arms, {key: [values[arm, key] for arm in arms] for key in keys}, axis)
         caption = "Mean over seeds."
         figures.append({"svg": svg, "title": one.title or one.finding, "caption": caption})
     return figures

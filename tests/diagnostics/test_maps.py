@@ -82,7 +82,7 @@ def test_the_finding_has_a_row_a_stage_and_a_figure_with_text(clear: Subject) ->
     assert "40 of " in finding.says
     (svg,) = finding.figures
     texts = [node.text or "" for node in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
-    assert {"image", "text"} <= set(texts) and any(t.startswith("before: overlap 0.") for t in texts)
+    assert {"image", "text"} <= set(texts) and any(t.startswith("before: map overlap 0.") for t in texts)
     assert not re.search(r"(fill|stroke): ?#", svg), "a colour that does not follow light and dark"
 
 
