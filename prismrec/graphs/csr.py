@@ -101,9 +101,9 @@ def inner_products(rows: Tensor, table: Tensor, places: Tensor) -> Tensor:
     if rows.is_cuda or places.shape[1] > len(table):
         with torch.autocast(rows.device.type, enabled=False):
             return torch.einsum("bd,bkd->bk", rows, table[places])
-    pattern = csr_tensor(
-        torch.arange(0, places.numel() + 1, places.shape[1], device=places.device),
-        places.reshape(-1),
+    pattern = csr_tensor(  # of 32 bits: in two thirds of the time
+        torch.arange(0, places.numel() + 1, places.shape[1], device=places.device, dtype=torch.int32),
+        places.reshape(-1).int(),
         rows.new_zeros(places.numel()),
         (len(rows), len(table)),
     )
