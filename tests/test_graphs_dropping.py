@@ -17,6 +17,12 @@ def test_outside_training_and_without_a_share_nothing_is_drawn_or_changed(shape:
     assert dropout(x, 0.5).shape == shape
 
 
+@pytest.mark.parametrize("share", [1e-9, 7e-6, 8e-6, 0.99999, 1 - 1e-9])
+def test_a_share_next_to_nothing_or_all_is_taken(share: float) -> None:
+    left = dropout(torch.ones(1000), share)
+    assert torch.isfinite(left).all() and (left == 0).float().mean() == pytest.approx(round(share), abs=0.01)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.3, 0.5, 0.9, 0.999])
 def test_numbers_are_left_out_as_often_as_asked_and_the_mean_stays(share: float) -> None:
     torch.manual_seed(0)

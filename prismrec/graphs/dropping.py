@@ -20,6 +20,8 @@ def dropout(x: Tensor, share: float, training: bool = True) -> Tensor:
     if x.is_cuda:
         return F.dropout(x, share)
     gone = min(round(share * _STEPS), _STEPS - 1)
+    if gone == 0:
+        return x
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
     # a comparison takes ten times as long as this, which is 0 below ``gone`` and 1 from there on
