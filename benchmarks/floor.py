@@ -7,6 +7,7 @@ gather that PyTorch is asked for, forward and backward. Only these count:
 
 - a product of dense matrices: its multiply-adds, by shape;
 - a sparse product: its indices and values read, a row fetched for each entry, each row of the result written;
+- a dense product taken at the places of a sparse matrix alone: a row fetched for each place;
 - rows taken out of a table at ids, and gradients added into one: the bytes of those rows, once (not those of raw features:
   the products' reading of them is part of their measured speed);
 - Adam reads parameter, gradient and two moments and writes three of them back: seven streams.
@@ -91,6 +92,9 @@ class Step(TorchDispatchMode):
         elif name in ("_embedding_bag", "_embedding_bag_forward_only"):
             table, indices, offsets = args[:3]
             self.sparse[(len(indices), len(offsets) - 1, *table.shape)] += 1
+        elif name == "sparse_sampled_addmm":
+            places, _, table = args[:3]
+            self.rows[(table.shape[1], table.shape[0])] += places.values().numel()
         elif name in _ROWS:
             table, moved = (args[0], out) if name in _READ else (args[0], args[_ROWS[name]])
             if table.dim() == 2 and moved.dim() >= 2 and table.data_ptr() not in self.raw:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part
 from benchmarks import against_reference, compiled, floor, gpu, plan, plugin_cost, precision, setting, speed
 from prismrec.data.dataset import Dataset
 from prismrec.data.synthetic import draw
+from prismrec.graphs import inner_products
 from prismrec.models import MODELS
 from prismrec.sampling import generator
 
@@ -122,6 +123,13 @@ def test_parts_that_share_a_side_are_one_product() -> None:
         torch.bmm(a, torch.rand(4, 6, 7))
         torch.addmm(torch.rand(7), a[0], b)
     assert step.products == {(20, 6, 7): 1, (5, 6, 28): 1, (5, 6, 7): 5}
+
+
+def test_a_product_at_places_alone_fetches_a_row_for_each() -> None:
+    places = torch.tensor([[0, 3], [2, 2], [1, 3]])
+    with floor.Step() as step:
+        inner_products(torch.rand(3, 5), torch.rand(4, 5), places)
+    assert step.rows == {(4, 5): 6} and not step.products
 
 
 def test_speeds_are_positive() -> None:

@@ -22,6 +22,7 @@ from prismrec.losses import (
     pointwise,
     ranking,
     reverse,
+    squares,
     unit,
 )
 from prismrec.types import Batch, ItemIds, Reps, Rows
@@ -257,3 +258,10 @@ def test_a_query_may_be_its_own_negative() -> None:
     bank = F.normalize(torch.cat([key, query]))
     logits = F.normalize(query) @ bank.T / 0.3
     assert torch.isclose(info_nce_both(query, key, 0.3, own=True), F.cross_entropy(logits, torch.arange(4)))
+
+
+def test_squares_of_a_table_are_added_up_with_their_gradient() -> None:
+    x = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.isclose(squares(x), x.square().sum())
+    assert torch.autograd.gradcheck(squares, (x,))
+    assert torch.autograd.gradcheck(squares, (torch.zeros_like(x, requires_grad=True),))

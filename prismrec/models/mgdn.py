@@ -99,5 +99,5 @@ class MGDN(Model):
         neg = [(user * items[1]).sum(1, keepdim=True), user @ items[1, : self.cfg.negatives - 1].T]
         terms: Terms = {"rank": losses.info_bpr(pos, torch.cat(neg, dim=1), batch.weight)}
         if self.cfg.reg > 0:
-            terms["reg"] = self.cfg.reg * reps.views["nodes"].square().sum() / (2 * len(pos))
+            terms["reg"] = self.cfg.reg * losses.squares(reps.views["nodes"]) / (2 * len(pos))
         return terms

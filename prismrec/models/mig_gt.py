@@ -172,7 +172,7 @@ class MIGGT(Model):
         cfg = self.cfg
         terms = losses.ranking(reps, batch, 0.0, "l2_sq")
         if cfg.reg > 0:
-            size = reps.user.square().sum() + reps.item.values.square().sum()
+            size = losses.squares(reps.user) + losses.squares(reps.item.values)
             terms["reg"] = cfg.reg * size / (2 * len(batch.user))
         if cfg.unsmooth > 0:
             terms["mig-gt.unsmooth"] = cfg.unsmooth * self._unsmooth(reps, batch)
