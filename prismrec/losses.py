@@ -77,7 +77,8 @@ class _Squares(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         # by rows: a float that adds up a whole table loses the fifth digit
-        return torch.linalg.vector_norm(x, dim=-1).square_().sum()
+        total: Tensor = torch.linalg.vector_norm(x, dim=-1).square_().sum()
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
