@@ -195,7 +195,7 @@ SMALL_ONLY = {"ml100k": 1}
 
 FLOORS = ("mostpop", "itemknn", "ease")
 ARMS: tuple[Arm, ...] = (
-    *(Arm(name, name, ({},), where=FAST) for name in FLOORS),
+    *(Arm(name, name, ({},), where=BOTH_SPLITS) for name in FLOORS),
     host("vbpr", where=ALL, test="gain"),
     *clear("vbpr", ALL),
     *components(BOTH_SPLITS),
