@@ -76,6 +76,10 @@ def sheet(rows: Sequence[Beside]) -> Section:
         ]
         for row in rows
     ]
+    told = [
+        n for n in range(len(columns)) if n < 4 or any(line[n] != _cell(NONE) for line in cells)
+    ]  # some papers print none
+    columns, cells = [columns[n] for n in told], [[line[n] for n in told] for line in cells]
     note = (
         "Mean ± standard deviation over seeds. Ratio: ours ÷ published, on the same data only. Gains are relative, over the "
         "arm named; published ones are computed from published values, or stated where no values are."
