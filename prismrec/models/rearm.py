@@ -263,13 +263,9 @@ class _Heard(torch.autograd.Function):
 
 
 def _weights(slope: Tensor, x: Tensor, drop: float, seed: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-    """Of blocks of rows: which, e^{s_p x_q − max} (n, d, d), what dropout leaves of these, and one over their sums (n, d).
-
-    Powers of two take a third of the time of powers of e.
-    """
-    slope = slope * math.log2(math.e)
-    rng = torch.Generator(x.device).manual_seed(seed)
-    limit = _limit(drop)
+    """Of blocks of rows: which, e^{s_p x_q − max} (n, d, d), what dropout leaves of these, and one over their sums (n, d)."""
+    slope = slope * math.log2(math.e)  # powers of two take a third of the time of those of e
+    rng, limit = torch.Generator(x.device).manual_seed(seed), _limit(drop)
     for start in range(0, len(x), _BLOCK):
         block = slice(start, start + _BLOCK)
         s, y = slope[block], x[block]
