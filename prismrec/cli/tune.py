@@ -122,7 +122,8 @@ def tune(
                      run, console)  # fmt: skip
         folder = out or Path("studies") / f"{asked.data.name}-{asked.cfg.label}"
         asked = asked.model_copy(update={"storage": storage or ""})
-    pick_device(asked.cfg.run.device)  # what is refused is refused before a folder is written
+    if not ray:  # a cluster may have what this machine lacks
+        pick_device(asked.cfg.run.device)  # what is refused is refused before a folder is written
     if asked.storage:
         open_storage(asked.storage)
     asked = settle(folder, asked)
