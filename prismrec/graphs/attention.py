@@ -83,7 +83,7 @@ class Places(nn.Module):
     def sampled(self, x: Tensor, y: Tensor) -> Tensor:
         """``dots`` without gradients, in single precision."""
         x, y = x.detach().float(), y.detach().float()
-        if x.is_cuda:
+        if x.is_cuda or len(self.column) > self.rows * self.columns:  # more than its kernel allows: columns come twice
             return (x[self.row] * y[self.column]).sum(1)
         empty = csr_tensor(self.starts, self.column, x.new_zeros(len(self.column)), (self.rows, self.columns))
         found: Tensor = torch.sparse.sampled_addmm(empty, x, y.T, beta=0.0)
@@ -91,7 +91,9 @@ class Places(nn.Module):
 
 
 def _starts(of: Tensor, n: int) -> Tensor:
-    return F.pad(torch.bincount(of, minlength=n).cumsum(0), (1, 0)).int()
+    """Where each row begins: counted by sums, since a bincount on the accelerator waits for its largest value."""
+    counts = torch.zeros(n, dtype=torch.int32, device=of.device).index_add_(0, of, torch.ones_like(of, dtype=torch.int32))
+    return F.pad(counts.cumsum(0), (1, 0)).int()
 
 
 class _Dots(torch.autograd.Function):
