@@ -92,7 +92,9 @@ class Places(nn.Module):
 
 def _starts(of: Tensor, n: int) -> Tensor:
     """Where each row begins: counted by sums, since a bincount on the accelerator waits for its largest value."""
-    counts = torch.zeros(n, dtype=torch.int32, device=of.device).index_add_(0, of, torch.ones_like(of, dtype=torch.int32))
+    counts = torch.zeros(n, dtype=torch.int32, device=of.device).index_add_(
+        0, of, torch.ones_like(of, dtype=torch.int32)
+    )
     return F.pad(counts.cumsum(0), (1, 0)).int()
 
 
