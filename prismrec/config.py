@@ -239,22 +239,26 @@ def published(model: str, plugins: Sequence[str], dataset: Dataset) -> tuple[str
 
     What a file says ``with`` a plug-in (its settings, and others that suit the pair) counts where that plug-in is used. A
     file names the ``interactions`` that it is for, by fingerprint; one whose settings hang on the features as well names
-    the whole content, as ``fingerprint``.
+    the whole content, as ``fingerprint``. One for ``any`` data serves where no other does.
     """
     folder = resources.files("prismrec") / "configs" / model
     if not folder.is_dir():
         return None
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        tree: Tree = parse_yaml(entry.read_text(encoding="utf-8"), entry.name)
-        meant = tree["data"]
-        if meant["interactions"] != dataset.interactions_fingerprint:
-            continue
-        if "fingerprint" not in meant or meant["fingerprint"] == dataset.fingerprint:
+    trees = {entry.name: parse_yaml(entry.read_text(encoding="utf-8"), entry.name) for entry in folder.iterdir()}
+    for name, tree in sorted(trees.items(), key=lambda found: (found[1]["data"] == "any", found[0])):
+        if _is_for(tree["data"], dataset):
             out = settings_of(tree)
             for plugin in plugins:
                 out = merge(out, (tree.get("with") or {}).get(plugin, {}))
-            return f"{model}/{entry.name}", out
+            return f"{model}/{name}", out
     return None
+
+
+def _is_for(meant: Any, dataset: Dataset) -> bool:
+    if meant == "any":
+        return True
+    whole = "fingerprint" not in meant or meant["fingerprint"] == dataset.fingerprint
+    return bool(whole and meant["interactions"] == dataset.interactions_fingerprint)
 
 
 def _missing_model() -> str:

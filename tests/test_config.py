@@ -216,6 +216,17 @@ def test_published_settings_are_for_one_data_set_alone(tmp_path: Path, monkeypat
     assert published("bpr", (), other) is None and published("freedom", (), shop) is None
     assert published("vbpr", (), shop) == ("vbpr/shop.yaml", {"model": {"name": "vbpr", "dim": 9}})
     assert published("vbpr", (), redrawn) is None
+    (tmp_path / "configs" / "vbpr" / "any.yaml").write_text(
+        yaml.safe_dump(
+            {"data": "any", "model": {"name": "vbpr"}, "train": {"lr": 0.5}, "with": {"clear": {"train": {"lr": 0.1}}}}
+        )
+    )
+    assert published("vbpr", (), shop) == (
+        "vbpr/shop.yaml",
+        {"model": {"name": "vbpr", "dim": 9}},
+    )  # its own come first
+    assert published("vbpr", (), redrawn) == ("vbpr/any.yaml", {"model": {"name": "vbpr"}, "train": {"lr": 0.5}})
+    assert published("vbpr", ("clear",), other) == ("vbpr/any.yaml", {"model": {"name": "vbpr"}, "train": {"lr": 0.1}})
 
 
 def test_published_settings_say_what_suits_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
