@@ -7,6 +7,7 @@ checkpoint does not know of is written again, once.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -65,15 +66,18 @@ class MLflow:
             found = self.client.get_experiment_by_name(name)
             experiment = self.client.create_experiment(name) if found is None else found.experiment_id
             self.run = self.client.create_run(experiment, run_name=folder.name).info.run_id
-            for key, value in flat(cfg.tree()):
-                self.client.log_param(self.run, key, value)
             write_json(known, {"run": self.run})
+        for key, value in flat(cfg.tree()):  # again for a known run: it may have been killed between two of them
+            self.client.log_param(self.run, key, value)
         self.last = max((point.step for point in self.client.get_metric_history(self.run, "loss")), default=0)
 
     def write(self, epoch: int, values: Mapping[str, float]) -> None:
         if epoch > self.last:
-            for name, value in values.items():
-                self.client.log_metric(self.run, name.replace("@", "_at_"), value, step=epoch)
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            metrics = [Metric(name.replace("@", "_at_"), value, now, epoch) for name, value in values.items()]
+            self.client.log_batch(self.run, metrics)  # all at once: a run that is killed has all of an epoch or none
 
     def close(self) -> None:
         self.client.set_terminated(self.run)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +86,65 @@ def test_mlflow_gets_each_epoch_and_the_settings_once(
     points = client.get_metric_history(run, "valid/recall_at_20")
     assert {p.step: p.value for p in points} == {r["epoch"]: r["valid"]["recall@20"] for r in epochs(tmp_path / "run")}
     assert client.get_run(run).data.params["model.dim"] == "4" and client.get_run(run).info.status == "FINISHED"
+
+
+class Server:
+    """MLflow as far as a run is written to it, which dies before its ``last`` call."""
+
+    def __init__(self, last: int = 1000) -> None:
+        self.left, self.params, self.points = last, dict[str, Any](), list[Any]()
+        self.runs: list[str] = []
+
+    def _call(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id="1")
+
+    def create_run(self, experiment: str, run_name: str) -> Any:
+        self.runs.append(run_name)
+        return SimpleNamespace(info=SimpleNamespace(run_id=f"r{len(self.runs)}"))
+
+    def update_run(self, run: str, status: str) -> None: ...
+
+    def log_param(self, run: str, key: str, value: Any) -> None:
+        self._call()
+        assert self.params.setdefault(key, value) == value
+
+    def log_batch(self, run: str, metrics: list[Any]) -> None:
+        self._call()
+        self.points += metrics
+
+    def get_metric_history(self, run: str, name: str) -> list[Any]:
+        return [SimpleNamespace(step=step) for key, _, _, step in self.points if key == name]
+
+
+@pytest.mark.parametrize("died", [1, 5, 10_000])
+def test_mlflow_killed_at_any_call_has_all_settings_and_each_number_once(
+    died: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg, server = resolve({"model": {"name": "bpr"}}), Server(died)
+    entities = SimpleNamespace(Metric=lambda *values: values)
+    for name, module in {"mlflow": SimpleNamespace(), "mlflow.entities": entities,
+                         "mlflow.tracking": SimpleNamespace(MlflowClient=lambda: server)}.items():  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, module)
+    numbers = {"loss": 1.0, "valid/recall@20": 0.5}
+    try:
+        writer = tracking.MLflow(tmp_path, cfg)
+        server.left = min(server.left, 1)
+        for epoch in (1, 2):
+            writer.write(epoch, numbers)
+        raise AssertionError("it was not killed")
+    except KeyboardInterrupt:
+        server.left = 1000
+    writer = tracking.MLflow(tmp_path, cfg)
+    for epoch in (1, 2):
+        writer.write(epoch, numbers)
+    assert len(server.runs) == 1 and set(server.params) == {key for key, _ in tracking.flat(cfg.tree())}
+    written = [(name, epoch) for name, _, _, epoch in server.points]
+    assert sorted(written) == [(name, epoch) for name in ("loss", "valid/recall_at_20") for epoch in (1, 2)]
 
 
 def test_what_is_missing_or_unknown_is_said_before_anything_is_trained(
