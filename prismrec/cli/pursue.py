@@ -44,7 +44,7 @@ def pursue(
     ``jobs``: runs at a time; None: as many as the machine takes.
     """
     from prismrec.config import resolve
-    from prismrec.io import locked
+    from prismrec.io import locked, remove_parts
     from prismrec.machine import at_once, pick_device
     from prismrec.studies.question import begin
     from prismrec.studies.study import Study
@@ -53,6 +53,7 @@ def pursue(
     pick_device(run.device)  # refused before a folder is written
     question = begin(question, folder)
     with locked(folder):
+        remove_parts(folder)
         study = Study(question, folder, jobs or at_once(run.device, run.threads))
         arms = len(question.arms)
         say(

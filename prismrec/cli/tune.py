@@ -100,7 +100,7 @@ def tune(
 
     Example: **prismrec tune data/baby --model freedom --ray auto --storage postgresql+psycopg://me@db/searches**
     """
-    from prismrec.io import locked
+    from prismrec.io import locked, remove_parts
     from prismrec.machine import pick_device
     from prismrec.studies.search_folder import locate, recall, settle
     from prismrec.studies.search_sampling import storage as open_storage
@@ -128,6 +128,7 @@ def tune(
         open_storage(asked.storage)
     asked = settle(folder, asked)
     with locked(folder):
+        remove_parts(folder)
         _search(asked, folder, jobs, console, quiet, ray)
 
 

@@ -25,7 +25,7 @@ from pydantic import Field
 from prismrec.config import RunConfig, resolve
 from prismrec.data.dataset import Dataset
 from prismrec.errors import PrismError
-from prismrec.io import disk_full, read_json, write_json, write_text
+from prismrec.io import disk_full, read_json, remove_parts, write_json, write_text
 from prismrec.machine import available_cores
 from prismrec.models import Strict
 from prismrec.run_folder import finished
@@ -146,6 +146,7 @@ class Search:
         self.space = parse_space(asked.space, self.cfg, "space")
         self.place = folder / "trials" / self.cfg.label
         self.place.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.place)
         self.url = storage or sampling.private(folder)
         self.database = sampling.storage(self.url)
         self.study = optuna.create_study(

@@ -58,6 +58,17 @@ def test_the_same_command_or_resume_finds_all_done(compared: Path, data: Path, m
         assert snapshot(compared) == before
 
 
+def test_what_a_killed_study_left_half_written_is_swept(compared: Path, data: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(compared, study)
+    whole = snapshot(study)
+    for place in (study, study / "searches" / "bpr" / "trials" / "bpr"):
+        assert place.is_dir()
+        (place / "search.json.1.part").write_text("{")
+    assert call("compare", data, *ASKED, "--out", study).status == 0
+    assert snapshot(study).keys() == whole.keys()
+
+
 @pytest.mark.slow
 def test_processes_come_to_the_same_board(compared: Path, data: Path, tmp_path: Path) -> None:
     said = call("compare", data, *ASKED, "--out", tmp_path / "study")
