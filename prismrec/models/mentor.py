@@ -7,7 +7,8 @@ rank nothing. Distributions are aligned by their mean and variance: of IDs, of e
 terms supervise themselves: what is fused must be told from itself with entries left out, and agree under noise on the way.
 
 Departures from the published code: 1. There, the term that leaves entries out carries no gradient; here it does, but for the
-side that is left incomplete, and is taken of the batch's users and positives. 2. There, noise is added to encoders of their
+side that is left incomplete, and is taken of the batch's users and positives. Its published weight is thus that of a constant;
+with the gradient it costs much, and ours is a fifteenth. 2. There, noise is added to encoders of their
 own, which nothing that ranks shares; here, to the one encoder. Contrasted are the users of the batch among themselves, and
 its positives; there, all users and all items. 3. With ``faithful=True`` the first term is left out (a constant), the gradient
 of the second reaches the users' weights of the modalities alone, as there, and the logarithm of BPR has base 2. 4. Ranking
@@ -60,7 +61,7 @@ class MENTOR(Model):
         neighbours: int = Field(10, ge=1, description="k of the item graph, the item itself included")
         weights: dict[str, float] = Field(default_factory=dict, description="modality: weight of its item graph")
         align: float = Field(0.1, ge=0, description="weight of the alignment of means and variances; 0: no ID branch")
-        mask: float = Field(1.5, ge=0, description="weight of the term that leaves entries out")
+        mask: float = Field(0.1, ge=0, description="weight of the term that leaves entries out; 1.5 as published")
         mask_rate: float = Field(0.5, ge=0, lt=1, description="share of entries that it leaves out")
         perturb: float = Field(1e-3, ge=0, description="weight of the contrast under noise")
         noise: float = Field(0.1, ge=0, description="ε, length of the noise that a node gets after each step")
@@ -72,7 +73,7 @@ class MENTOR(Model):
     spaces = named(
         default={
             "align": Range(1e-2, 1.0, log=True),
-            "mask": Range(0.5, 3.0),
+            "mask": Range(1e-2, 3.0, log=True),
             "perturb": Range(1e-4, 1e-1, log=True),
             "temperature": Range(0.1, 0.6),
             "reg": Range(1e-5, 1e-1, log=True),

@@ -167,7 +167,7 @@ def test_noisy_views_are_those_of_steps_with_noise_and_learn_as_those_without(no
 
 def test_the_contrast_and_the_masked_term_are_those_of_the_equations() -> None:
     ctx = context()
-    assembly = made(MENTOR, ctx, mask_rate=0.0, temperature=0.3)
+    assembly = made(MENTOR, ctx, mask=1.5, mask_rate=0.0, temperature=0.3)
     model, rows = assembly.model, batch(ctx)
     terms, reps = loss(assembly, rows), assembly.represent()
     cosines = [F.cosine_similarity(model.predict(x), x) for x in (reps.user[rows.user], reps.item.at(rows.pos))]
