@@ -23,7 +23,7 @@ PREFACE = """\
 {date}. Protocol of the published tables (`--protocol mmrec`): 8:1:1 split as shipped, all items ranked, training items masked,
 at most 1000 epochs, stopped after 20 without a gain on validation. The settings that a model's authors state, or the best of a
 few of their grid on validation (below); seeds {seeds}, the test part evaluated once each. One thread a run, several runs
-side by side: seconds an epoch are those of a busy machine (the [speed table](speed-2026-11-22.md) has quiet ones).
+side by side: seconds an epoch are those of a busy machine (the [speed table](speed-2026-11-23.md) has quiet ones).
 
 ```sh
 python -m benchmarks.models run DATA_FOLDER --work work    # goes on where it was
