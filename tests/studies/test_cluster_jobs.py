@@ -93,7 +93,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed")
     user = "postgres" if os.getuid() == 0 else None  # its server does not run as root
     place = tmp_path_factory.mktemp("postgres")
-    for folder in (place, place.parent, place.parent.parent):
+    for folder in (place, *place.parents):
+        if folder.stat().st_mode & 0o005 == 0o005:
+            break
         folder.chmod(0o755)
     if user is not None:
         shutil.chown(place, user)
